@@ -1,0 +1,196 @@
+"""A secrets file's text -> frozen pools and credentials, and all that is wrong with it. Pure."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import PurePath
+
+from .credentials import (
+    CREDENTIAL_KEYS,
+    LATER_CREDENTIAL_KEYS,
+    parse_name,
+    read_credentials,
+    read_username,
+)
+from .document import DocumentError, read_document
+from .failrules import parse_fail_option, parse_fail_rules
+from .hosts import HostRule, parse_host_rule, rules_overlap
+from .inject import DEFAULT_INJECT, Inject, check_secret, parse_inject, parse_method, parse_strip
+from .paths import parse_path, paths_overlap
+from .section import NOT_YET, Problem, Section, text_as
+from .spec import Config, ConfigError, CredentialSpec, PoolSpec, Source
+from .verdict import FailRules
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "CredentialSpec",
+    "Inject",
+    "PoolSpec",
+    "Problem",
+    "Source",
+    "check_secret",
+    "parse",
+    "parse_fail_option",
+    "parse_fail_rules",
+]
+
+POOL_KEYS = (
+    "name",
+    "hosts",
+    "paths",
+    "methods",
+    "inject",
+    "strip",
+    "fail",
+    "cooldown",
+    "browsers",
+    "strategy",
+    "username",
+    "credentials",
+)
+LATER_POOL_KEYS = ("sticky", "cooldown_by", "retries", "hold", "pin")
+TOP_KEYS = ("pools", *POOL_KEYS)
+KNOWN_KEYS = frozenset((*TOP_KEYS, *LATER_POOL_KEYS, *CREDENTIAL_KEYS, *LATER_CREDENTIAL_KEYS))
+LATER_STRATEGIES = ("fill-first", "least-busy", "random", "sticky")
+DEFAULT_STRIP = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
+LONGEST_COOLDOWN = 86_400
+"""Seconds."""
+
+_SCOPE = re.compile(r"(.+)\.(?:hosts|paths|methods)(?:\[[0-9]+\])?")
+
+
+def parse(text: bytes, name: str) -> Config:
+    """Read a secrets file. `name` is its path, whose suffix says the format."""
+    try:
+        data = read_document(text, PurePath(name).suffix, KNOWN_KEYS)
+    except DocumentError as e:
+        return Config((), (Problem(e.place, e.message),))
+    if _is_older_file(data):
+        message = f"the older plugin's file (a list with clientId and clientSecret) is {NOT_YET}"
+        return Config((), (Problem("", message),))
+    if not isinstance(data, dict):
+        return Config((), (Problem("", "write a mapping with the key 'pools' at the top"),))
+    problems: list[Problem] = []
+    pools = _pools(Section(data, "", problems))
+    problems.extend(_overlaps(pools, problems))
+    return Config(pools, tuple(problems))
+
+
+def _is_older_file(data: object) -> bool:
+    return isinstance(data, list) and any(
+        isinstance(entry, dict) and {"clientId", "clientSecret"} <= entry.keys() for entry in data
+    )
+
+
+def _pools(root: Section) -> tuple[PoolSpec, ...]:
+    short = [key for key in (*POOL_KEYS, *LATER_POOL_KEYS) if key in root.data]
+    if "pools" not in root.data and short:
+        return (_pool(root, "default"),)
+    for key in short:
+        root.fault(key, "cannot stand beside 'pools': move it into one of them")
+    rest = {key: value for key, value in root.data.items() if key not in short}
+    Section(rest, "", root.problems).check_keys(TOP_KEYS, LATER_POOL_KEYS)
+    if "pools" not in root.data:
+        root.fault("", "no pools: write the key 'pools', or 'hosts' and 'credentials'")
+        return ()
+    pools: list[PoolSpec] = []
+    names: dict[str, str] = {}
+    for n, item in enumerate(root.items("pools", "empty: write at least one pool")):
+        if not isinstance(item, dict):
+            root.fault(f"pools[{n}]", "write a mapping with name, hosts and credentials")
+            continue
+        section = Section(item, f"pools[{n}]", root.problems)
+        if "name" not in item:
+            section.fault("name", "missing: give the pool a name")
+        pool = _pool(section, f"pool-{n + 1}")
+        if "name" in item and pool.name in names:
+            section.fault("name", f"same name as {names[pool.name]}: give it another")
+        names.setdefault(pool.name, pool.place)
+        pools.append(pool)
+    return tuple(pools)
+
+
+def _pool(section: Section, fallback: str) -> PoolSpec:
+    section.check_keys(POOL_KEYS, LATER_POOL_KEYS)
+    if "hosts" not in section.data:
+        section.fault("hosts", "missing: write a list such as [api.example.com]")
+    all_of_them = "empty: leave the key out to mean all"
+    pool = PoolSpec(
+        name=section.one("name", text_as(parse_name), fallback),
+        hosts=section.each("hosts", parse_host_rule, (), "empty: write at least one host"),
+        paths=section.each("paths", parse_path, (), all_of_them),
+        methods=section.each("methods", parse_method, (), all_of_them),
+        inject=section.one("inject", text_as(parse_inject), DEFAULT_INJECT),
+        strip=section.each("strip", parse_strip, DEFAULT_STRIP),
+        fail=_fail(section),
+        cooldown=section.one("cooldown", _cooldown, None),
+        browsers=section.one("browsers", _browsers, False),
+        credentials=(),
+        place=section.place,
+    )
+    section.one("strategy", text_as(_check_strategy), None)
+    return replace(pool, credentials=read_credentials(section, pool, read_username(section, None)))
+
+
+def _fail(section: Section) -> FailRules | None:
+    value = section.data.get("fail")
+    if "fail" not in section.data:
+        return None
+    if not isinstance(value, dict) or not value:
+        section.fault("fail", "write a mapping such as {401: disable, 429: cooldown}")
+        return None
+    rules, mistakes = parse_fail_rules(value.items())
+    for mistake in mistakes:
+        section.fault("fail", mistake)
+    return rules
+
+
+def _cooldown(value: object) -> int | None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LONGEST_COOLDOWN:
+        raise ValueError(f"write whole seconds from 1 to {LONGEST_COOLDOWN}, without quotes")
+    return value
+
+
+def _browsers(value: object) -> bool:
+    if value not in ("allow", "deny"):
+        raise ValueError("write allow or deny")
+    return value == "allow"
+
+
+def _check_strategy(text: str) -> None:
+    if text in LATER_STRATEGIES:
+        raise ValueError(f"this strategy is {NOT_YET}: write round-robin")
+    if text != "round-robin":
+        raise ValueError("unknown strategy: write round-robin")
+
+
+def _overlaps(pools: Sequence[PoolSpec], problems: Sequence[Problem]) -> Iterator[Problem]:
+    """One problem for each two pools that some request would belong to."""
+    # What is wrong was left out: without its paths, a pool would seem to have all of them.
+    wrong = {match[1] for p in problems if (match := _SCOPE.fullmatch(p.place))}
+    # Rules that overlap agree in the last two labels, so only those of one bucket are compared.
+    filed: dict[str, list[tuple[PoolSpec, int, HostRule]]] = {}
+    told: set[tuple[str, str]] = set()
+    for pool in (p for p in pools if p.place not in wrong):
+        for n, rule in enumerate(pool.hosts):
+            bucket = filed.setdefault(".".join(rule.name.split(".")[-2:]), [])
+            for other, m, earlier in bucket:
+                pair = (other.place, pool.place)
+                if pair not in told and rules_overlap(earlier, rule) and _share(other, pool):
+                    told.add(pair)
+                    yield Problem(
+                        f"{pool.place}.hosts[{n}]",
+                        f"overlaps with {other.place}.hosts[{m}]; "
+                        "give each pool hosts, paths or methods of its own",
+                    )
+            bucket.append((pool, n, rule))
+
+
+def _share(a: PoolSpec, b: PoolSpec) -> bool:
+    """Whether two pools have a method and a path in common."""
+    if a is b or (a.methods and b.methods and not set(a.methods) & set(b.methods)):
+        return False
+    if not a.paths or not b.paths:
+        return True
+    return any(paths_overlap(x, y) for x in a.paths for y in b.paths)

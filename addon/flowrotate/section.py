@@ -1,0 +1,117 @@
+"""One mapping of the secrets file, read key by key: what is wrong is noted, not raised. Pure.
+
+Every message is a fixed sentence with the mend. No value of the file is in one, and a key only
+when it is so close to a known one that it can be nothing but a typing error.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
+
+NOT_YET = "not yet supported by this version"
+
+_HARMLESS_KEY = re.compile(r"[a-z_]{1,24}")
+_CLOSE = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing to mend: `pools[0].hosts[1]`, or `line 3, column 5`, and how."""
+
+    place: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A mapping at a place. All sections of one file share the list of problems."""
+
+    data: Mapping[object, object]
+    place: str
+    problems: list[Problem]
+
+    def at(self, key: str) -> str:
+        return f"{self.place}.{key}" if self.place else key
+
+    def fault(self, key: str, message: str) -> None:
+        """Note a problem with one key's value, or with the whole mapping when `key` is empty."""
+        self.problems.append(Problem(self.at(key) if key else self.place, message))
+
+    def one(self, key: str, parse: Callable[[object], T], default: T) -> T:
+        """The value of a key as `parse` makes it; the default when it is absent or wrong."""
+        if key not in self.data:
+            return default
+        try:
+            return parse(self.data[key])
+        except ValueError as e:
+            self.fault(key, str(e))
+            return default
+
+    def items(self, key: str, when_empty: str = "") -> list[object]:
+        """The list at a key. With `when_empty`, a list without items is wrong."""
+        value = self.data.get(key)
+        if not isinstance(value, list):
+            self.fault(key, "write a list, in [ ]")
+            return []
+        if when_empty and not value:
+            self.fault(key, when_empty)
+        return value
+
+    def each(
+        self, key: str, parse: Callable[[str], T], default: tuple[T, ...], when_empty: str = ""
+    ) -> tuple[T, ...]:
+        """The texts of a list as `parse` makes them, without those that are wrong."""
+        if key not in self.data:
+            return default
+        read = []
+        for n, item in enumerate(self.items(key, when_empty)):
+            try:
+                read.append(parse(as_text(item)))
+            except ValueError as e:
+                self.fault(f"{key}[{n}]", str(e))
+        return tuple(read)
+
+    def check_keys(self, known: tuple[str, ...], later: tuple[str, ...] = ()) -> None:
+        """Note every key that is unknown, or known to a later version only."""
+        for key in self.data:
+            if key in later:
+                self.fault(str(key), NOT_YET)
+            elif key not in known:
+                self.fault("", _unknown(key, known, later))
+
+
+def _unknown(key: object, known: tuple[str, ...], later: tuple[str, ...]) -> str:
+    if isinstance(key, str) and _HARMLESS_KEY.fullmatch(key):
+        close = get_close_matches(key, (*known, *later), n=1, cutoff=_CLOSE)
+        if close:
+            return f"unknown key '{key}': did you mean '{close[0]}'?"
+    shown = ", ".join(known)
+    return f"unknown key (its text is not shown, it may be a secret); known keys: {shown}"
+
+
+def as_text(value: object) -> str:
+    """Raises ValueError for what is not text, or empty."""
+    if isinstance(value, str):
+        if not value:
+            raise ValueError("empty: write a text")
+        return value
+    if value is None:
+        raise ValueError("empty: write a text, in quotes if it is ~ or null")
+    if isinstance(value, list | dict):
+        raise ValueError("must be one text: a value with [ or { in it needs quotes")
+    raise ValueError("must be text: write it in quotes")
+
+
+def as_flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("write true or false, without quotes")
+    return value
+
+
+def text_as(parse: Callable[[str], T]) -> Callable[[object], T]:
+    """A parser of text as a parser of anything, for `Section.one`."""
+    return lambda value: parse(as_text(value))
