@@ -1,0 +1,182 @@
+"""The addon: mitmproxy's options, hooks and commands, each handed to the module that knows."""
+
+import hashlib
+import itertools
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mitmproxy import command, ctx, exceptions, http, version
+from mitmproxy.addonmanager import Loader
+from mitmproxy.tls import TlsData
+
+from . import passage, wire
+from .config import ConfigError
+from .rotator import ROTATOR, Pool
+from .selector import State
+from .settings import DEFAULT_FAIL, SettingsError, find_secrets, parse_settings
+from .sources import load
+
+logger = logging.getLogger(__name__)
+
+PACKAGE = Path(__file__).resolve().parent
+OLDEST, NEWEST = (11, 0, 2), (13,)
+
+_numbers = itertools.count(1)
+
+
+OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
+    ("rotate_secrets", str, "", "The secrets file: YAML, JSON or TOML."),
+    ("rotate_fail", str, DEFAULT_FAIL, "What a status does: cooldown, disable or ignore."),
+    ("rotate_cooldown", int, 60, "Seconds of a cooldown when the response names none."),
+    ("rotate_retries", int, 3, "Further credentials tried per request. 0 turns failover off."),
+    (
+        "rotate_client_token",
+        str,
+        "",
+        "What every client must send as its placeholder: env:NAME or @FILE.",
+    ),
+    (
+        "rotate_allow_clients",
+        Sequence[str],
+        [],
+        "Networks (CIDR) besides loopback whose clients may use the pools.",
+    ),
+    ("rotate_expose", bool, False, "Add X-Rotate-Credential and X-Rotate-Attempts to responses."),
+)
+
+
+def fingerprint() -> str:
+    """Of the package's files as they are on disk now."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    return hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()
+
+
+LOADED = fingerprint()
+
+
+class FlowRotate:
+    """One per load of the script. State that must outlive it is in ROTATOR."""
+
+    def __init__(self) -> None:
+        # mitmproxy refuses a second addon of the same name.
+        self.name = f"flowrotate-{next(_numbers)}"
+        self.scripts: Sequence[str] = ()
+        self.configured = False
+
+    def load(self, loader: Loader) -> None:
+        _add_options(loader)
+        self.scripts = tuple(ctx.options.scripts) if "scripts" in ctx.options else ()
+        found = tuple(int(n) for n in version.VERSION.split(".")[:3] if n.isdecimal())
+        if not OLDEST <= found < NEWEST:
+            logger.error("Flow Rotate needs mitmproxy 11.0.2 to 12.x, this is %s", version.VERSION)
+        wire.install(self)
+        if fingerprint() != LOADED:
+            logger.warning(
+                "Flow Rotate's package changed on disk; what runs is the old one: "
+                "restart mitmproxy to load it"
+            )
+
+    def configure(self, updated: set[str]) -> None:
+        first, self.configured = not self.configured, True
+        if not first and not any(name.startswith("rotate_") for name in updated):
+            return
+        try:
+            _apply()
+        except (SettingsError, ConfigError) as e:
+            if not first:
+                raise exceptions.OptionsError(str(e)) from e
+            # Here mitmproxy would print an OptionsError with its traceback; it ends by itself
+            # when an error was logged while it started.
+            for line in str(e).splitlines():
+                logger.error(line)
+            if not ROTATOR.pools:
+                ROTATOR.broken = "Flow Rotate's configuration is broken (see mitmproxy's log)"
+
+    def done(self) -> None:
+        # On a reload the script is still listed, and comes back at once.
+        still = "scripts" in ctx.options and set(self.scripts) <= set(ctx.options.scripts)
+        wire.uninstall(self, returning=bool(self.scripts) and still)
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        if flow.response is None and flow.error is None and flow.live:
+            passage.enter(flow)
+
+    def tls_established_server(self, data: TlsData) -> None:
+        passage.note_verified(data)
+
+    @command.command("rotate.status")
+    def status(self) -> Sequence[str]:
+        """Every credential of every pool: its state and what it served."""
+        return [
+            f"{pool.name}/{s.id}: {s.state}"
+            + (f" {s.seconds_left:.0f} s" if s.state is State.COOLING else "")
+            + (f" ({s.reason})" if s.reason else "")
+            + f", picked {s.picked}, ok {s.ok}, failed {s.failed}"
+            for pool in ROTATOR.pools.values()
+            for s in pool.selector.statuses(ROTATOR.clock())
+        ]
+
+    @command.command("rotate.reset")
+    def reset(self, credential: str = "") -> None:
+        """Make one credential (POOL/ID), or all, ready again. Not what was disabled by hand."""
+        if credential:
+            pool, id = _target(credential)
+            pool.selector.reset([id])
+        else:
+            for pool in ROTATOR.pools.values():
+                pool.selector.reset()
+
+    @command.command("rotate.disable")
+    def disable(self, credential: str) -> None:
+        """Take one credential (POOL/ID) out of the rotation until rotate.enable."""
+        pool, id = _target(credential)
+        pool.selector.disable(id)
+
+    @command.command("rotate.enable")
+    def enable(self, credential: str) -> None:
+        """Put one credential (POOL/ID) back into the rotation, whatever took it out."""
+        pool, id = _target(credential)
+        pool.selector.enable(id)
+
+
+def _add_options(loader: Loader) -> None:
+    for name, kind, default, text in OPTIONS:
+        loader.add_option(name, kind, default, text)
+
+
+def _apply() -> None:
+    """Read options and secrets file, whole, then swap. Raises SettingsError, ConfigError."""
+    options = ctx.options
+    settings = parse_settings(
+        fail=options.rotate_fail,
+        cooldown=options.rotate_cooldown,
+        retries=options.rotate_retries,
+        client_token=options.rotate_client_token,
+        allow_clients=options.rotate_allow_clients,
+        expose=options.rotate_expose,
+        env=os.environ,
+    )
+    path, places = find_secrets(options.rotate_secrets, os.environ, Path.home(), PACKAGE)
+    if path is None:
+        looked = " or ".join(str(place) for place in places)
+        logger.warning("no secrets file, nothing is injected: put one at %s", looked)
+    pools = load(path, os.environ) if path else ()
+    ROTATOR.swap(settings, pools)
+    if path:
+        sizes = ", ".join(f"{p.spec.name} ({len(p.secrets)})" for p in pools)
+        logger.info("Flow Rotate: pools %s from %s", sizes, path)
+
+
+def _target(text: str) -> tuple[Pool, str]:
+    try:
+        return ROTATOR.target(text)
+    except KeyError:
+        known = ", ".join(
+            f"{pool.name}/{c.id}"
+            for pool in ROTATOR.pools.values()
+            for c in pool.resolved.spec.credentials
+        )
+        raise exceptions.CommandError(f"no such credential: write one of {known}") from None

@@ -1,0 +1,208 @@
+"""Who may use a pool, and where a secret may go: the guarantees G1, G3 and G4. Pure.
+
+Each check answers None, or the Refusal that the client gets instead of the upstream's answer.
+"""
+
+import hmac
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from urllib.parse import urlsplit
+
+from .hostmap import HostMap
+from .hosts import canonical, split_authority
+from .placement import Fields, header_values
+from .secret import Secret
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer of our own: HTTP status, error type, and a message fit to be shown and saved."""
+
+    status: int
+    type: str
+    message: str
+    headers: dict[str, str] = field(default_factory=dict)
+    details: dict[str, object] = field(default_factory=dict)
+
+    def body(self) -> str:
+        error = {"type": self.type, "message": self.message, **self.details}
+        return json.dumps({"error": error}, indent=2) + "\n"
+
+
+def refused(status: int, message: str) -> Refusal:
+    return Refusal(status, "rotate_refused", message, {"X-Rotate-Error": "refused"})
+
+
+def internal(message: str) -> Refusal:
+    return Refusal(502, "rotate_internal", message, {"X-Rotate-Error": "internal"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where mitmproxy will dial for a request: canonical names, and the TLS name it will ask for.
+
+    `name` is what pools are looked up by: the host, or for an IP literal that is dialled with TLS
+    (a transparent client) the name that the certificate will be verified for.
+    """
+
+    tls: bool
+    host: str
+    port: int
+    server_name: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        if self.tls and self.server_name != self.host and is_ip(self.host):
+            return self.host, self.server_name
+        return (self.host,)
+
+    @property
+    def origin(self) -> str:
+        return _origin(self.tls, self.names[-1], self.port)
+
+
+@lru_cache(maxsize=1024)
+def is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(address: str) -> bool:
+    """Also for IPv4 addresses as a dual-stack socket shows them (::ffff:127.0.0.1)."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped:
+        ip = ip.ipv4_mapped
+    return ip.is_loopback
+
+
+def check_client(peer: str, authenticated: bool, allowed: Sequence[Network]) -> Refusal | None:
+    """G3: a client of another machine needs mitmproxy's `proxyauth` or an allowed network."""
+    if authenticated or is_loopback(peer):
+        return None
+    ip = ip_address(peer.partition("%")[0])
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped:
+        ip = ip.ipv4_mapped
+    if any(ip in network for network in allowed):
+        return None
+    return refused(
+        403,
+        f"the client {ip} is not on this machine: allow its network with "
+        "--set rotate_allow_clients=NETWORK, or have clients log in with --proxyauth",
+    )
+
+
+def presents(token: Secret, given: Iterable[str]) -> bool:
+    """G3: whether the client token is among what a request gives as its credentials."""
+    wanted = token.reveal().encode()
+    found = False
+    for text in given:
+        # All of them are compared, so that the time tells nothing about which one fits.
+        found |= hmac.compare_digest(text.encode("utf-8", "surrogateescape"), wanted)
+    return found
+
+
+NO_TOKEN = Refusal(
+    401,
+    "rotate_refused",
+    "this proxy wants its client token as the placeholder credential: send the one "
+    "that rotate_client_token names as `Authorization: Bearer TOKEN`",
+    {"X-Rotate-Error": "refused", "WWW-Authenticate": 'Bearer realm="flow-rotate"'},
+)
+
+
+def is_foreign_page(fields: Fields, place: Place) -> bool:
+    """G4: whether a page of another site in the user's browser is behind this request.
+
+    Browsers set these three by themselves and no script can forge them (Fetch, forbidden
+    request-headers): https://fetch.spec.whatwg.org/#forbidden-request-header
+    """
+    if any(
+        v.lower() not in ("none", "same-origin") for v in header_values(fields, b"sec-fetch-site")
+    ):
+        return True
+    if any(_page_origin(v) != place.origin for v in header_values(fields, b"origin")):
+        return True
+    # Browsers leave Sec-Fetch-* out on plain http, and Origin on a GET.
+    referers = [] if place.tls else header_values(fields, b"referer")
+    return any(_page_origin(v) != place.origin for v in referers)
+
+
+def _page_origin(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        tls = parts.scheme in ("https", "wss")
+        port = parts.port or (443 if tls else 80)
+        return _origin(tls, canonical(parts.hostname or ""), port)
+    except ValueError:
+        return "null"
+
+
+def _origin(tls: bool, host: str, port: int) -> str:
+    return f"{'https' if tls else 'http'}://{host}:{port}"
+
+
+def check_rebinding(
+    said: Iterable[str], listening: str, pool: str, hosts: HostMap[None]
+) -> Refusal | None:
+    """G4: in reverse mode, the client's own Host must be this proxy's address or the pool's."""
+    for authority in said:
+        name, _ = _split(authority)
+        here = name == "localhost" or is_loopback(name) or (is_ip(name) and name == listening)
+        if not here and not hosts.has_name(name):
+            return refused(
+                403,
+                f"the request's Host is neither this proxy's address nor a host of pool {pool}: "
+                "a web page may be behind it (DNS rebinding)",
+            )
+    return None
+
+
+def check_authorities(
+    authorities: Iterable[str], place: Place, pool: str, hosts: HostMap[None]
+) -> Refusal | None:
+    """G1: every Host and :authority of the request names a host of the pool."""
+    for authority in authorities:
+        name, port = _split(authority)
+        if not hosts.get(place.tls, name, port or (443 if place.tls else 80)):
+            return refused(502, f"pool {pool}: the request's Host is no host of this pool")
+    return None
+
+
+def _split(authority: str) -> tuple[str, int | None]:
+    try:
+        return split_authority(authority)
+    except ValueError:
+        return "", None
+
+
+def check_server(
+    place: Place, verified: str | None, pool: str, hosts: HostMap[None]
+) -> Refusal | None:
+    """G1: the connection leads to a host of the pool; `verified` is its certificate's name.
+
+    `verified` is None for a connection without TLS, or whose certificate was not checked.
+    """
+    if not place.tls:
+        if hosts.get(False, place.host, place.port):
+            return None
+        return refused(502, f"pool {pool}: plain http leads to no host of this pool")
+    if verified is None:
+        return refused(
+            502,
+            f"pool {pool}: the upstream's certificate was not verified "
+            "(ssl_insecure is on, or was when this connection was made)",
+        )
+    if not hosts.get(True, verified, place.port):
+        return refused(502, f"pool {pool}: the upstream's certificate is for no host of this pool")
+    return None

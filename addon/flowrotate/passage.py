@@ -1,0 +1,276 @@
+"""One request's way through a pool: admitted, given a credential, judged by its answer.
+
+Three steps. `enter`, in the `requestheaders` hook, decides who may use the pool and takes the
+client's own credential out of the flow before anybody has seen it. `choose`, right before
+mitmproxy dials, picks; it looks at the destination anew, because other addons and the user may
+have changed it since. `seal`, on the connection, checks where it leads and makes the request that
+goes on the wire. The flow itself only ever holds an alias.
+"""
+
+import logging
+import weakref
+from dataclasses import dataclass, field
+
+from hpack import NeverIndexedHeaderTuple
+from mitmproxy import http
+from mitmproxy.connection import Server
+from mitmproxy.proxy.mode_specs import LocalMode, WireGuardMode
+from mitmproxy.tls import TlsData
+from OpenSSL import SSL
+
+from . import guard
+from .guard import Place, Refusal
+from .hosts import canonical
+from .placement import Fields, credentials_in
+from .rotator import ROTATOR, Pool
+from .selector import Credential
+from .verdict import Action, judge
+
+logger = logging.getLogger(__name__)
+
+MARKS = ("", ":key:", ":repeat:", ":no_entry:")
+PREFIX = "Flow Rotate: "
+
+VERIFIED: weakref.WeakKeyDictionary[Server, str] = weakref.WeakKeyDictionary()
+"""The name for which a connection's certificate was verified, noted at its handshake."""
+
+
+@dataclass(slots=True, eq=False)
+class Passage:
+    """`taken` is what the client sent as its credential, None when it was left in the request."""
+
+    pool: Pool
+    taken: tuple[Fields, tuple[bytes, ...]] | None = None
+    refusal: Refusal | None = None
+    credential: Credential | None = None
+    started: float = 0.0
+    attempts: list[dict[str, object]] = field(default_factory=list)
+
+
+PASSAGES: weakref.WeakKeyDictionary[http.HTTPFlow, Passage] = weakref.WeakKeyDictionary()
+"""What `enter` decided, until `choose` takes it up. Not in flow.metadata: that is saved."""
+
+
+def enter(flow: http.HTTPFlow) -> None:
+    """First sight of a request. A refusal is set as the flow's response."""
+    place = place_of(flow)
+    pool = ROTATOR.find(place, flow.request.method, flow.request.path)
+    if pool is None or flow in PASSAGES:
+        return
+    passage = PASSAGES[flow] = admit(flow, pool, place)
+    if passage.refusal:
+        # A response and a streamed request at once crash mitmproxy (NotImplementedError).
+        flow.request.stream = False
+        flow.response = answer(flow, passage.refusal)
+
+
+def admit(flow: http.HTTPFlow, pool: Pool, place: Place) -> Passage:
+    """G3, G4 and G5. Replays are made inside mitmproxy, by who sits before it."""
+    settings = ROTATOR.settings
+    request = flow.request
+    refusal = None
+    if flow.is_replay != "request":
+        refusal = guard.check_client(
+            flow.client_conn.peername[0], _is_known(flow), settings.allow_clients
+        )
+        token = settings.client_token
+        shown = token is not None and guard.presents(
+            token, credentials_in(pool.placement, request.headers.fields, request.data.path)
+        )
+        page = (
+            not pool.browsers and not shown and guard.is_foreign_page(request.headers.fields, place)
+        )
+        if page and refusal is None:
+            annotate(flow, pool, "forwarded as it came: a web page of another site sent it")
+            return Passage(pool)
+        if token and not shown:
+            refusal = refusal or guard.NO_TOKEN
+    taken = pool.placement.taken(request.headers.fields, request.data.path)
+    show(flow, pool, f"[rotate:{pool.name}]")
+    return Passage(pool, taken, refusal)
+
+
+def _is_known(flow: http.HTTPFlow) -> bool:
+    """Whether the client logged in (mitmproxy's proxyauth), or can only be on this machine."""
+    mode = flow.client_conn.proxy_mode
+    return "proxyauth" in flow.metadata or isinstance(mode, LocalMode | WireGuardMode)
+
+
+def choose(flow: http.HTTPFlow, said: tuple[str, ...]) -> Passage | Refusal | None:
+    """The request's passage with its credential, our own answer, or None: forward it as it is.
+
+    `said` is what the client itself gave as Host in reverse mode, where mitmproxy rewrites it.
+    """
+    passage = PASSAGES.pop(flow, None)
+    if passage and passage.refusal:
+        return passage.refusal
+    if ROTATOR.broken:
+        return guard.internal(ROTATOR.broken)
+    place = place_of(flow)
+    pool = ROTATOR.find(place, flow.request.method, flow.request.path)
+    if passage and (pool is None or pool.name != passage.pool.name):
+        _undo(flow, passage)
+        passage = None
+    if pool is None:
+        return None
+    passage = passage or admit(flow, pool, place)
+    passage.pool = pool
+    listening = flow.client_conn.sockname[0]
+    refusal = passage.refusal or guard.check_rebinding(said, listening, pool.name, pool.hosts)
+    if refusal:
+        return refusal
+    if passage.taken is None:
+        return None
+    passage.credential = pool.selector.pick(ROTATOR.clock())
+    if passage.credential is None:
+        return ROTATOR.exhausted(pool)
+    show(flow, pool, passage.credential.alias)
+    annotate(flow, pool, f"sent with {passage.credential.id}", passage, ":key:")
+    return passage
+
+
+def _undo(flow: http.HTTPFlow, passage: Passage) -> None:
+    """The request was sent elsewhere meanwhile (map_remote, an edit): it leaves as it came.
+
+    But for the client token, which is nobody's business outside this proxy.
+    """
+    if passage.taken is None or ROTATOR.settings.client_token:
+        return
+    data = flow.request.data
+    headers, data.path = passage.pool.placement.restore(
+        data.headers.fields, data.path, passage.taken
+    )
+    data.headers.fields = headers
+
+
+def seal(flow: http.HTTPFlow, passage: Passage, server: Server) -> http.Request | Refusal:
+    """G1 on the very connection, then the request with the real credential, for the wire only."""
+    pool, data = passage.pool, flow.request.data
+    place = place_of(flow)
+    verified = VERIFIED.get(server) if server.tls_established else None
+    authorities = [*flow.request.headers.get_all("host"), flow.request.authority or ""]
+    refusal = guard.check_server(place, verified, pool.name, pool.hosts) or guard.check_authorities(
+        filter(None, authorities), place, pool.name, pool.hosts
+    )
+    if refusal:
+        return refusal
+    assert passage.credential
+    passage.started = ROTATOR.clock()
+    name = pool.placement.name_for(flow.request.is_http2)
+    value = passage.credential.value.reveal().encode("ascii")
+    # Never indexed: no compression table of a connection may hold a secret (RFC 7541, 7.1.3).
+    fields, path = pool.placement.put(
+        data.headers.fields, data.path, NeverIndexedHeaderTuple(name, value)
+    )
+    headers = http.Headers()
+    headers.fields = fields
+    return http.Request(
+        data.host,
+        data.port,
+        data.method,
+        data.scheme,
+        data.authority,
+        path,
+        data.http_version,
+        headers,
+        None,
+        None,
+        data.timestamp_start,
+        data.timestamp_end,
+    )
+
+
+def learn(flow: http.HTTPFlow, passage: Passage, response: http.Response) -> None:
+    """What the answer says of the credential: told to the selector, the flow and the log."""
+    pool, credential, settings = passage.pool, passage.credential, ROTATOR.settings
+    assert credential
+    now = ROTATOR.clock()
+    status = response.status_code
+    verdict = judge(
+        status, response.headers, pool.rules(settings), pool.cooldown(settings), ROTATOR.wall()
+    )
+    pool.selector.report(credential, verdict, status, now)
+    passage.attempts.append(
+        {
+            "credential": credential.id,
+            "status": status,
+            "verdict": verdict.action.value,
+            "seconds": round(now - passage.started, 6),
+        }
+    )
+    said = f"{credential.id} answered {status}"
+    if verdict.action is Action.COOLDOWN:
+        said += f", cooling for {verdict.seconds:.0f} s"
+    elif verdict.action is Action.DISABLE:
+        said += ", disabled"
+    if verdict.action in (Action.COOLDOWN, Action.DISABLE):
+        logger.warning("pool %s: %s", pool.name, said)
+    annotate(flow, pool, said, passage, ":key:")
+    if settings.expose:
+        exposed = {
+            "X-Rotate-Credential": f"{pool.name}/{credential.id}",
+            "X-Rotate-Attempts": str(len(passage.attempts)),
+        }
+        for name, value in exposed.items():
+            response.headers[name.lower() if response.is_http2 else name] = value
+
+
+def note_verified(data: TlsData) -> None:
+    """Called when a TLS handshake is done: the verify mode that counts is this connection's."""
+    conn, tls = data.conn, data.ssl_conn
+    if isinstance(conn, Server) and tls and tls.get_verify_mode() & SSL.VERIFY_PEER and conn.sni:
+        VERIFIED[conn] = _canonical(conn.sni)
+
+
+def show(flow: http.HTTPFlow, pool: Pool, alias: str) -> None:
+    """Put the alias where the credential goes, and nothing of the client's beside it."""
+    data = flow.request.data
+    name = pool.placement.name_for(flow.request.is_http2)
+    fields, data.path = pool.placement.put(data.headers.fields, data.path, (name, pool.show(alias)))
+    data.headers.fields = fields
+
+
+def annotate(
+    flow: http.HTTPFlow, pool: Pool, said: str, passage: Passage | None = None, mark: str = ""
+) -> None:
+    """Tell it in metadata, comment and mark. What the user wrote there stays."""
+    credential = passage.credential if passage else None
+    flow.metadata["rotate"] = {
+        "pool": pool.name,
+        "credential": credential.id if credential else None,
+        "attempts": list(passage.attempts) if passage else [],
+    }
+    _tell(flow, said, mark)
+
+
+def _tell(flow: http.HTTPFlow, said: str, mark: str) -> None:
+    if not flow.comment or flow.comment.startswith(PREFIX):
+        flow.comment = PREFIX + said
+    if flow.marked in MARKS:
+        flow.marked = mark
+
+
+def answer(flow: http.HTTPFlow, refusal: Refusal) -> http.Response:
+    """A refusal as the response that the client gets; a HEAD has no body (RFC 9110, 9.3.2)."""
+    _tell(flow, refusal.message, ":no_entry:")
+    body = "" if flow.request.method == "HEAD" else refusal.body()
+    headers = {"Content-Type": "application/json", **refusal.headers}
+    return http.Response.make(refusal.status, body, headers)
+
+
+def place_of(flow: http.HTTPFlow) -> Place:
+    """Where mitmproxy dials for this request, and for which name it will verify a certificate."""
+    request, server = flow.request, flow.server_conn
+    host = _canonical(request.host)
+    name = None
+    if server.address == (request.host, request.port):
+        name = server.sni or flow.client_conn.sni
+    return Place(request.scheme == "https", host, request.port, _canonical(name) if name else host)
+
+
+def _canonical(host: str) -> str:
+    """A name that is none is in no pool."""
+    try:
+        return canonical(host)
+    except ValueError:
+        return ""

@@ -1,0 +1,147 @@
+"""The pools of this process. There is one ROTATOR, and it outlives every addon instance.
+
+mitmproxy runs the script again, and makes a new addon, whenever the script's file changes; two
+instances may live at once. The rotation must not start over with any of them.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from .guard import Place, Refusal
+from .hostmap import HostMap
+from .placement import Placement
+from .secret import Secret
+from .selector import Credential, Selector
+from .settings import Settings
+from .sources import ResolvedPool
+from .verdict import FailRules
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """One pool, ready for use: what requests need of its spec, made once."""
+
+    resolved: ResolvedPool
+    hosts: HostMap[None]
+    placement: Placement
+    selector: Selector
+
+    @property
+    def name(self) -> str:
+        return self.resolved.spec.name
+
+    @property
+    def browsers(self) -> bool:
+        return self.resolved.spec.browsers
+
+    def rules(self, settings: Settings) -> FailRules:
+        return self.resolved.spec.fail or settings.fail
+
+    def cooldown(self, settings: Settings) -> float:
+        """Seconds."""
+        return float(self.resolved.spec.cooldown or settings.cooldown)
+
+    def serves(self, method: str, path: str) -> bool:
+        spec = self.resolved.spec
+        if spec.methods and method not in spec.methods:
+            return False
+        return not spec.paths or any(rule.matches(path) for rule in spec.paths)
+
+    def show(self, alias: str) -> bytes:
+        return self.resolved.spec.inject.show(alias).encode("ascii")
+
+
+@dataclass(slots=True)
+class Rotator:
+    """`clock` in seconds of a clock that nobody sets, `wall` in seconds since the epoch."""
+
+    clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    settings: Settings = field(default_factory=Settings)
+    pools: dict[str, Pool] = field(default_factory=dict)
+    broken: str = ""
+    """Why there are no pools although a secrets file was named: then nothing is forwarded."""
+    _hosts: HostMap[Pool] = field(default_factory=HostMap)
+    _swapping: threading.Lock = field(default_factory=threading.Lock)
+    """One swap at a time. Readers need no lock: each attribute is replaced whole."""
+
+    def swap(self, settings: Settings, resolved: Sequence[ResolvedPool]) -> None:
+        """Use these pools from now on. A pool of a known name keeps its selector's state."""
+        with self._swapping:
+            pools = {r.spec.name: self._pool(r) for r in resolved}
+            hosts: HostMap[Pool] = HostMap()
+            for pool in pools.values():
+                for rule in pool.resolved.spec.hosts:
+                    hosts.add(rule, pool)
+            self.settings, self.pools, self._hosts, self.broken = settings, pools, hosts, ""
+
+    def find(self, place: Place, method: str, path: str) -> Pool | None:
+        """The pool that a request belongs to, in time that does not grow with the pools."""
+        for name in place.names:
+            for pool in self._hosts.get(place.tls, name, place.port):
+                if pool.serves(method, path):
+                    return pool
+        return None
+
+    def target(self, text: str) -> tuple[Pool, str]:
+        """The pool and credential id that `pool/id` names. Raises KeyError."""
+        name, _, id = text.partition("/")
+        pool = self.pools[name]
+        if id not in (s.id for s in pool.selector.statuses(self.clock())):
+            raise KeyError(text)
+        return pool, id
+
+    def exhausted(self, pool: Pool) -> Refusal:
+        """The answer when no credential is ready: 429 if waiting helps, 503 if not."""
+        now = self.clock()
+        wait = pool.selector.ready_in(now)
+        headers = {"X-Rotate-Error": "exhausted"}
+        if wait is not None:
+            # Rounded up: who comes back after so many whole seconds must not be early.
+            headers["Retry-After"] = str(int(wait) + 1)
+        credentials = [
+            {
+                "id": s.id,
+                "state": s.state.value,
+                "reason": s.reason,
+                "seconds_left": round(s.seconds_left, 3),
+            }
+            for s in pool.selector.statuses(now)
+        ]
+        return Refusal(
+            429 if wait is not None else 503,
+            "rotate_exhausted",
+            f"no credential of pool {pool.name} is ready",
+            headers,
+            {
+                "pool": pool.name,
+                "retry_after": None if wait is None else int(wait) + 1,
+                "credentials": credentials,
+            },
+        )
+
+    def _pool(self, resolved: ResolvedPool) -> Pool:
+        known = self.pools.get(resolved.spec.name)
+        if known and known.resolved == resolved:
+            return known
+        hosts: HostMap[None] = HostMap()
+        for rule in resolved.spec.hosts:
+            hosts.add(rule, None)
+        selector = known.selector if known else Selector()
+        off = [c.id for c in resolved.spec.credentials if c.disabled]
+        selector.replace(_members(resolved), off)
+        return Pool(resolved, hosts, Placement.of(resolved.spec), selector)
+
+
+def _members(resolved: ResolvedPool) -> list[Credential]:
+    spec = resolved.spec
+    members = []
+    for credential, secret in zip(spec.credentials, resolved.secrets, strict=True):
+        value = spec.inject.render(secret.reveal(), credential.username)
+        members.append(Credential(credential.id, secret, Secret(value, secret.alias)))
+    return members
+
+
+ROTATOR = Rotator()
