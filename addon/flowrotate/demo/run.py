@@ -1,0 +1,130 @@
+"""`flow-rotate demo`: the main job on this machine, with real processes, and the proof of it."""
+
+import http.client
+import json
+import secrets
+import signal
+import ssl
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from .certs import make_authority
+from .evidence import Evidence, gather
+from .proxy import Proxy
+from .service import KEYS, Service
+from .upstream import ThreadedUpstream
+
+REQUESTS = 60
+PLACEHOLDER = "sk-any-placeholder"
+PATH = "/v1/chat/completions"
+BODY = json.dumps({"model": "demo", "messages": [{"role": "user", "content": "Hello"}]})
+STATE_COLOURS = {"ready": "green", "cooling": "yellow", "disabled": "red"}
+
+
+def run(*, keep: bool, as_json: bool) -> int:
+    """Exit status: 0 when everything is proved, 1 when anything is not."""
+    console = Console(stderr=as_json, highlight=False)
+    with tempfile.TemporaryDirectory(prefix="flow-rotate-demo-") as name:
+        folder = Path(name)
+        service = Service({id: f"sk-{id}-{secrets.token_hex(16)}" for id in KEYS})
+        with _running(folder, service) as (proxy, upstream):
+            console.print(f"mitmproxy at {proxy.url}, upstream at {upstream}")
+            statuses = list(_send(proxy, upstream, console))
+            if keep:
+                _wait(console, proxy, upstream)
+            proxy.stop()
+            capture, har = folder / "flows.mitm", folder / "flows.har"
+            artefacts = {
+                "the captured flows": capture.read_bytes(),
+                "the HAR export": har.read_bytes(),
+                "the proxy's log": proxy.text.encode(),
+            }
+        evidence = gather(service, statuses, capture, artefacts)
+    if as_json:
+        print(json.dumps(evidence.as_json(), indent=2))
+    else:
+        _show(console, evidence)
+    return 0 if evidence.ok else 1
+
+
+@contextmanager
+def _running(folder: Path, service: Service) -> Iterator[tuple[Proxy, str]]:
+    """The upstream and, before it, the real mitmdump with the real script."""
+    authority = make_authority(folder, ["localhost"])
+    with ThreadedUpstream(service, leaf=authority.leaf) as upstream:
+        config = {
+            "name": "demo",
+            "hosts": [f"localhost:{upstream.port}"],
+            "credentials": [{"id": id, "secret": s} for id, s in service.secrets.items()],
+        }
+        file = folder / "secrets.json"
+        file.touch(mode=0o600)
+        file.write_text(json.dumps({"pools": [config]}))
+        options = {
+            "rotate_secrets": str(file),
+            "hardump": str(folder / "flows.har"),
+            "flow_detail": "3",
+            "termlog_verbosity": "debug",
+        }
+        with Proxy(
+            folder / "mitmproxy",
+            trust=authority.ca,
+            options=options,
+            args=["-w", str(folder / "flows.mitm")],
+        ) as proxy:
+            yield proxy, f"https://localhost:{upstream.port}"
+
+
+def _send(proxy: Proxy, upstream: str, console: Console) -> Iterator[int]:
+    """The status of each request, as any client that knows one key would get it."""
+    context = ssl.create_default_context(cafile=str(proxy.ca))
+    host, port = upstream.removeprefix("https://").split(":")
+    connection = http.client.HTTPSConnection("127.0.0.1", proxy.port, context=context, timeout=10)
+    connection.set_tunnel(host, int(port))
+    headers = {"Authorization": f"Bearer {PLACEHOLDER}", "Content-Type": "application/json"}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console) as progress:
+        for _ in progress.track(range(REQUESTS), description="requests with a placeholder"):
+            connection.request("POST", PATH, BODY, headers)
+            response = connection.getresponse()
+            response.read()
+            yield response.status
+    connection.close()
+
+
+def _wait(console: Console, proxy: Proxy, upstream: str) -> None:
+    """Until Ctrl-C, or until the proxy ends."""
+    curl = f"curl --proxy {proxy.url} --cacert {proxy.ca} {upstream}{PATH} -d '{BODY}'"
+    console.print("\nStill running; try it as often as you like, and end it with Ctrl-C:\n")
+    console.print(f"  {escape(curl)}\n", soft_wrap=True)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        stop.wait()
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+
+
+def _show(console: Console, evidence: Evidence) -> None:
+    table = Table(title="What the upstream saw, and what the proxy made of it")
+    table.add_column("credential")
+    for header in ("requests served", "401", "429"):
+        table.add_column(header, justify="right")
+    table.add_column("state")
+    for row in evidence.rows:
+        colour = STATE_COLOURS.get(row.state, "default")
+        counts: Sequence[int] = (row.served, row.unauthorized, row.limited)
+        table.add_row(row.credential, *map(str, counts), f"[{colour}]{row.state}[/]")
+    console.print(table)
+    for proof in evidence.proofs:
+        mark = "[green]proved[/]" if proof.ok else "[red]NOT SO[/]"
+        console.print(f"{mark}  {escape(proof.claim)}: {escape(proof.seen)}", soft_wrap=True)
