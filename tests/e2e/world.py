@@ -1,0 +1,136 @@
+"""What an end-to-end test needs: an upstream, a secrets file, a real mitmproxy, real clients."""
+
+import json
+import shutil
+import ssl
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from flowrotate.demo.certs import Authority
+from flowrotate.demo.evidence import forms_of
+from flowrotate.demo.message import App
+from flowrotate.demo.proxy import Proxy, clean_environment
+from flowrotate.demo.upstream import Request, ThreadedUpstream, json_reply
+
+
+def ok(_: Request) -> Any:
+    return json_reply({"ok": True})
+
+
+def secret(id: str) -> str:
+    """A canary: nothing else looks like it."""
+    return f"sk-canary-{id}-7f3a9c"
+
+
+def pool(hosts: Sequence[str], ids: Sequence[str] = ("a", "b", "c"), **keys: Any) -> dict[str, Any]:
+    credentials = [{"id": id, "secret": secret(id)} for id in ids]
+    return {"name": "pool", "hosts": list(hosts), "credentials": credentials, **keys}
+
+
+class World:
+    """Starts things in one folder, and ends them all."""
+
+    def __init__(self, folder: Path, authority: Authority) -> None:
+        self.folder = folder
+        self.authority = authority
+        self._stack = ExitStack()
+        self._proxies = 0
+
+    def __enter__(self) -> "World":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def upstream(
+        self, app: App = ok, *, tls: bool = True, leaf: Path | None = None, **options: Any
+    ) -> ThreadedUpstream:
+        leaf = (leaf or self.authority.leaf) if tls else None
+        return self._stack.enter_context(ThreadedUpstream(app, leaf=leaf, **options))
+
+    def secrets(self, *pools: Mapping[str, Any], name: str = "secrets.json") -> Path:
+        file = self.folder / name
+        file.touch(mode=0o600)
+        file.write_text(json.dumps({"pools": pools}))
+        return file
+
+    def proxy(
+        self,
+        *pools: Mapping[str, Any],
+        options: Mapping[str, str | Sequence[str]] | None = None,
+        trust: Path | None = None,
+        **more: Any,
+    ) -> Proxy:
+        """A proxy that runs until the world's end; with pools, a secrets file for them."""
+        return self._stack.enter_context(
+            self.make_proxy(*pools, options=options, trust=trust, **more)
+        )
+
+    def make_proxy(
+        self,
+        *pools: Mapping[str, Any],
+        options: Mapping[str, str | Sequence[str]] | None = None,
+        trust: Path | None = None,
+        **more: Any,
+    ) -> Proxy:
+        self._proxies += 1
+        folder = self.folder / f"proxy-{self._proxies}"
+        chosen: dict[str, str | Sequence[str]] = dict(options or {})
+        if pools:
+            chosen["rotate_secrets"] = str(self.secrets(*pools, name=f"{folder.name}.json"))
+        return Proxy(folder, trust=trust or self.authority.ca, options=chosen, **more)
+
+    def client(self, proxy: Proxy, *, http2: bool = False, **options: Any) -> httpx.Client:
+        """An httpx client that goes through the proxy and trusts its CA."""
+        return self._stack.enter_context(client(proxy, http2=http2, **options))
+
+
+    def curl(self) -> Callable[..., str]:
+        """curl, or a skipped test where it is not installed. Raises when curl fails."""
+        program = shutil.which("curl") or pytest.skip("curl is not installed")
+
+        def run(*args: str) -> str:
+            command = [program, "--silent", "--show-error", "--max-time", "20", *args]
+            return subprocess.run(
+                command, env=clean_environment(), check=True, capture_output=True, text=True
+            ).stdout
+
+        return run
+
+
+def trusting(ca: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(ca))
+    # mitmproxy's leaf certificates have no authority key identifier, which 3.13 asks for.
+    context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+    return context
+
+
+def client(proxy: Proxy, *, http2: bool = False, **options: Any) -> httpx.Client:
+    context = trusting(proxy.ca)
+    transport = httpx.HTTPTransport(
+        verify=context, http2=http2, http1=not http2, proxy=httpx.Proxy(proxy.url)
+    )
+    options.setdefault("timeout", 20)
+    return httpx.Client(transport=transport, trust_env=False, **options)
+
+
+def bearers(requests: Sequence[Request]) -> list[str]:
+    """The id of the credential that each request carried; "?" for what is no canary."""
+    ids = []
+    for request in requests:
+        given = request.header("authorization") or ""
+        id = given.removeprefix("Bearer sk-canary-").removesuffix("-7f3a9c")
+        ids.append(id if given == f"Bearer {secret(id)}" else "?")
+    return ids
+
+
+def forms(text: bytes, ids: Sequence[str] = ("a", "b", "c")) -> list[str]:
+    """The canaries that can be found in some bytes, in any of their forms."""
+    return [id for id in ids for form in forms_of(secret(id)) if form in text]
+
