@@ -10,7 +10,6 @@ from typing import Any
 
 from mitmproxy import command, ctx, exceptions, http, version
 from mitmproxy.addonmanager import Loader
-from mitmproxy.tls import TlsData
 
 from . import passage, wire
 from .config import ConfigError
@@ -103,9 +102,6 @@ class FlowRotate:
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         if flow.response is None and flow.error is None and flow.live:
             passage.enter(flow)
-
-    def tls_established_server(self, data: TlsData) -> None:
-        passage.note_verified(data)
 
     @command.command("rotate.status")
     def status(self) -> Sequence[str]:

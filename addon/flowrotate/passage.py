@@ -13,10 +13,7 @@ from dataclasses import dataclass, field
 
 from hpack import NeverIndexedHeaderTuple
 from mitmproxy import http
-from mitmproxy.connection import Server
 from mitmproxy.proxy.mode_specs import LocalMode, WireGuardMode
-from mitmproxy.tls import TlsData
-from OpenSSL import SSL
 
 from . import guard
 from .guard import Place, Refusal
@@ -30,10 +27,6 @@ logger = logging.getLogger(__name__)
 
 MARKS = ("", ":key:", ":repeat:", ":no_entry:")
 PREFIX = "Flow Rotate: "
-
-VERIFIED: weakref.WeakKeyDictionary[Server, str] = weakref.WeakKeyDictionary()
-"""The name for which a connection's certificate was verified, noted at its handshake."""
-
 
 @dataclass(slots=True, eq=False)
 class Passage:
@@ -143,24 +136,27 @@ def _undo(flow: http.HTTPFlow, passage: Passage) -> None:
     data.headers.fields = headers
 
 
-def seal(flow: http.HTTPFlow, passage: Passage, server: Server) -> http.Request | Refusal:
-    """G1 on the very connection, then the request with the real credential, for the wire only."""
+def seal(flow: http.HTTPFlow, passage: Passage, verified: str | None) -> http.Request | Refusal:
+    """G1 on the very connection, then the request with the real credential, for the wire only.
+
+    `verified` is the name for which the connection's certificate was verified, if it was.
+    """
     pool, data = passage.pool, flow.request.data
     place = place_of(flow)
-    verified = VERIFIED.get(server) if server.tls_established else None
+    name = _canonical(verified) if verified else None
     authorities = [*flow.request.headers.get_all("host"), flow.request.authority or ""]
-    refusal = guard.check_server(place, verified, pool.name, pool.hosts) or guard.check_authorities(
+    refusal = guard.check_server(place, name, pool.name, pool.hosts) or guard.check_authorities(
         filter(None, authorities), place, pool.name, pool.hosts
     )
     if refusal:
         return refusal
     assert passage.credential
     passage.started = ROTATOR.clock()
-    name = pool.placement.name_for(flow.request.is_http2)
+    place_name = pool.placement.name_for(flow.request.is_http2)
     value = passage.credential.value.reveal().encode("ascii")
     # Never indexed: no compression table of a connection may hold a secret (RFC 7541, 7.1.3).
     fields, path = pool.placement.put(
-        data.headers.fields, data.path, NeverIndexedHeaderTuple(name, value)
+        data.headers.fields, data.path, NeverIndexedHeaderTuple(place_name, value)
     )
     headers = http.Headers()
     headers.fields = fields
@@ -213,13 +209,6 @@ def learn(flow: http.HTTPFlow, passage: Passage, response: http.Response) -> Non
         }
         for name, value in exposed.items():
             response.headers[name.lower() if response.is_http2 else name] = value
-
-
-def note_verified(data: TlsData) -> None:
-    """Called when a TLS handshake is done: the verify mode that counts is this connection's."""
-    conn, tls = data.conn, data.ssl_conn
-    if isinstance(conn, Server) and tls and tls.get_verify_mode() & SSL.VERIFY_PEER and conn.sni:
-        VERIFIED[conn] = _canonical(conn.sni)
 
 
 def show(flow: http.HTTPFlow, pool: Pool, alias: str) -> None:

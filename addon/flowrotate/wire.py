@@ -22,7 +22,9 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseHeaders,
 )
 from mitmproxy.proxy.layers.http._hooks import HttpResponseHeadersHook
+from mitmproxy.proxy.layers.tls import ServerTLSLayer
 from mitmproxy.proxy.mode_specs import ReverseMode
+from OpenSSL import SSL
 
 from . import passage as passages
 from .guard import Refusal, internal
@@ -123,7 +125,20 @@ class RotatingStream(MitmproxyStream):
 
     def _seal(self) -> http.Request | Refusal:
         assert self.passage
-        return passages.seal(self.flow, self.passage, self.context.server)
+        return passages.seal(self.flow, self.passage, self._verified())
+
+    def _verified(self) -> str | None:
+        """The name for which the server's certificate was verified, by this connection's own mode.
+
+        What the option `ssl_insecure` says now, or said to other connections, does not count.
+        """
+        server = self.context.server
+        parent = self.context.layers[self.context.layers.index(self) - 1]
+        assert isinstance(parent, http_layer.HttpLayer)
+        for step in parent.connections[server].context.layers:
+            if isinstance(step, ServerTLSLayer) and step.conn == server and server.tls_established:
+                return server.sni if step.tls.get_verify_mode() & SSL.VERIFY_PEER else None
+        return None
 
     def _answer(self, refusal: Refusal) -> Steps:
         """Answer in the upstream's place, as mitmproxy does for a response that an addon sets."""

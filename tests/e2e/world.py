@@ -15,7 +15,7 @@ import pytest
 from flowrotate.demo.certs import Authority
 from flowrotate.demo.evidence import forms_of
 from flowrotate.demo.message import App
-from flowrotate.demo.proxy import Proxy, clean_environment
+from flowrotate.demo.proxy import SCRIPT, Proxy, clean_environment
 from flowrotate.demo.upstream import Request, ThreadedUpstream, json_reply
 
 
@@ -85,6 +85,12 @@ class World:
         if pools:
             chosen["rotate_secrets"] = str(self.secrets(*pools, name=f"{folder.name}.json"))
         return Proxy(folder, trust=trust or self.authority.ca, options=chosen, **more)
+
+    def copied_addon(self) -> Path:
+        """The script in a copy of `addon/`, for tests that change it."""
+        copy = self.folder / "project" / "addon"
+        shutil.copytree(SCRIPT.parent, copy, ignore=shutil.ignore_patterns("*.egg-info"))
+        return copy / SCRIPT.name
 
     def client(self, proxy: Proxy, *, http2: bool = False, **options: Any) -> httpx.Client:
         """An httpx client that goes through the proxy and trusts its CA."""

@@ -43,7 +43,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """Takes over an HTTP/1 connection; it is closed when `run` returns."""
+    """Takes over an HTTP/1 connection until `run` returns; what the client sent ahead is lost."""
 
     run: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
