@@ -100,8 +100,13 @@ class FlowRotate:
         wire.uninstall(self, returning=bool(self.scripts) and still)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        if flow.response is None and flow.error is None and flow.live:
-            passage.enter(flow)
+        if flow.response or flow.error or not flow.live:
+            return
+        refusal = passage.guarded(lambda: passage.enter(flow))
+        if refusal:
+            # A response and a streamed request at once crash mitmproxy (NotImplementedError).
+            flow.request.stream = False
+            flow.response = passage.answer(flow, refusal)
 
     @command.command("rotate.status")
     def status(self) -> Sequence[str]:

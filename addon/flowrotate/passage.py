@@ -8,8 +8,12 @@ goes on the wire. The flow itself only ever holds an alias.
 """
 
 import logging
+import traceback
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
 
 from hpack import NeverIndexedHeaderTuple
 from mitmproxy import http
@@ -23,10 +27,13 @@ from .rotator import ROTATOR, Pool
 from .selector import Credential
 from .verdict import Action, judge
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
 MARKS = ("", ":key:", ":repeat:", ":no_entry:")
 PREFIX = "Flow Rotate: "
+
 
 @dataclass(slots=True, eq=False)
 class Passage:
@@ -44,17 +51,28 @@ PASSAGES: weakref.WeakKeyDictionary[http.HTTPFlow, Passage] = weakref.WeakKeyDic
 """What `enter` decided, until `choose` takes it up. Not in flow.metadata: that is saved."""
 
 
-def enter(flow: http.HTTPFlow) -> None:
-    """First sight of a request. A refusal is set as the flow's response."""
+def guarded(step: Callable[[], T]) -> T | Refusal:
+    """G6: a fault of ours becomes an answer of ours; nothing half done goes upstream."""
+    try:
+        return step()
+    except Exception as fault:
+        # Not its text: nobody knows what is in there.
+        where = traceback.extract_tb(fault.__traceback__)[-1]
+        kind = type(fault).__name__
+        logger.error("internal fault: %s at %s:%s", kind, Path(where.filename).name, where.lineno)
+        return guard.internal(f"Flow Rotate failed on this request ({kind}); nothing was sent")
+
+
+def enter(flow: http.HTTPFlow) -> Refusal | None:
+    """First sight of a request: admit it, if it belongs to a pool."""
+    if flow in PASSAGES:
+        return None
     place = place_of(flow)
     pool = ROTATOR.find(place, flow.request.method, flow.request.path)
-    if pool is None or flow in PASSAGES:
-        return
+    if pool is None:
+        return None
     passage = PASSAGES[flow] = admit(flow, pool, place)
-    if passage.refusal:
-        # A response and a streamed request at once crash mitmproxy (NotImplementedError).
-        flow.request.stream = False
-        flow.response = answer(flow, passage.refusal)
+    return passage.refusal
 
 
 def admit(flow: http.HTTPFlow, pool: Pool, place: Place) -> Passage:
@@ -144,9 +162,9 @@ def seal(flow: http.HTTPFlow, passage: Passage, verified: str | None) -> http.Re
     pool, data = passage.pool, flow.request.data
     place = place_of(flow)
     name = _canonical(verified) if verified else None
-    authorities = [*flow.request.headers.get_all("host"), flow.request.authority or ""]
+    authorities = authorities_of(flow.request)
     refusal = guard.check_server(place, name, pool.name, pool.hosts) or guard.check_authorities(
-        filter(None, authorities), place, pool.name, pool.hosts
+        authorities, place, pool.name, pool.hosts
     )
     if refusal:
         return refusal
@@ -245,6 +263,12 @@ def answer(flow: http.HTTPFlow, refusal: Refusal) -> http.Response:
     body = "" if flow.request.method == "HEAD" else refusal.body()
     headers = {"Content-Type": "application/json", **refusal.headers}
     return http.Response.make(refusal.status, body, headers)
+
+
+def authorities_of(request: http.Request) -> tuple[str, ...]:
+    """Every Host, an empty one too, and the :authority if there is one."""
+    authority = (request.authority,) if request.authority else ()
+    return (*request.headers.get_all("host"), *authority)
 
 
 def place_of(flow: http.HTTPFlow) -> Place:

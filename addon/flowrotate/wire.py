@@ -5,12 +5,8 @@ each time. With our subclass in its place, a credential can be put on the wire w
 in a flow. Seen to work on mitmproxy 11.0.2 and 12.2.3.
 """
 
-import logging
 import time
-import traceback
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from mitmproxy import http
 from mitmproxy.proxy import layer
@@ -30,9 +26,6 @@ from . import passage as passages
 from .guard import Refusal, internal
 from .passage import Passage
 
-logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 Steps = layer.CommandGenerator[Any]
 
 MitmproxyStream = http_layer.HttpStream
@@ -68,8 +61,7 @@ class RotatingStream(MitmproxyStream):
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> Steps:
         if isinstance(self.context.client.proxy_mode, ReverseMode) and not event.replay_flow:
-            authority = event.request.authority
-            self.said = (*event.request.headers.get_all("host"), *filter(None, [authority]))
+            self.said = passages.authorities_of(event.request)
         steps: Steps = super().state_wait_for_request_headers(event)
         return steps
 
@@ -86,7 +78,7 @@ class RotatingStream(MitmproxyStream):
         return self._sealing(super().start_request_stream())
 
     def make_server_connection(self) -> layer.CommandGenerator[bool]:
-        choice = self._guarded(self._choose)
+        choice = passages.guarded(self._choose)
         if isinstance(choice, Refusal):
             yield from self._answer(choice)
             return False
@@ -96,7 +88,7 @@ class RotatingStream(MitmproxyStream):
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> Steps:
         passage = self.passage
         if passage:
-            self._guarded(lambda: passages.learn(self.flow, passage, event.response))
+            passages.guarded(lambda: passages.learn(self.flow, passage, event.response))
         steps: Steps = super().state_wait_for_response_headers(event)
         return steps
 
@@ -115,7 +107,7 @@ class RotatingStream(MitmproxyStream):
             except StopIteration:
                 return
             if self.passage and (head := _request_head(command)):
-                sealed = self._guarded(self._seal)
+                sealed = passages.guarded(self._seal)
                 if isinstance(sealed, Refusal):
                     steps.close()
                     yield from self._answer(sealed)
@@ -153,19 +145,6 @@ class RotatingStream(MitmproxyStream):
             # The rest of the request's body is read and dropped.
             self.client_state = self.state_errored
             yield from self.flow_done()
-
-    def _guarded(self, step: Callable[[], T]) -> T | Refusal:
-        """G6: a fault of ours is an answer of ours; nothing half done goes upstream."""
-        try:
-            return step()
-        except Exception as fault:
-            # Not its text: nobody knows what is in there.
-            where = traceback.extract_tb(fault.__traceback__)[-1]
-            kind = type(fault).__name__
-            logger.error(
-                "internal fault: %s at %s:%s", kind, Path(where.filename).name, where.lineno
-            )
-            return internal(f"Flow Rotate failed on this request ({kind}); nothing was sent")
 
 
 def _request_head(command: object) -> RequestHeaders | None:

@@ -1,5 +1,6 @@
 """Fixtures of the end-to-end tests."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,3 +29,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> It
     """A world for a whole file: a mitmproxy takes two seconds to start."""
     with World(tmp_path_factory.mktemp("world"), authority) as made:
         yield made
+
+
+@pytest.fixture
+def free_port() -> int:
+    """For what cannot be told to find one by itself, as mitmweb's interface."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

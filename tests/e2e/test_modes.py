@@ -87,7 +87,7 @@ def test_reverse(world: World, alpn: list[str]) -> None:
     upstream = world.upstream(alpn=alpn)
     file, args = capture(world)
     origin = f"localhost:{upstream.port}"
-    proxy = world.proxy(pool([origin]), modes=[f"reverse:https://{origin}"], args=args)
+    proxy = world.proxy(pool([origin]), mode=f"reverse:https://{origin}", args=args)
     with httpx.Client(trust_env=False) as client:
         for _ in range(4):
             assert client.get(f"{proxy.url}/v1").status_code == 200
@@ -98,7 +98,7 @@ def test_reverse_to_plain_http(world: World) -> None:
     upstream = world.upstream(tls=False)
     file, args = capture(world)
     origin = f"http://localhost:{upstream.port}"
-    proxy = world.proxy(pool([origin]), modes=[f"reverse:{origin}"], args=args)
+    proxy = world.proxy(pool([origin]), mode=f"reverse:{origin}", args=args)
     with httpx.Client(trust_env=False) as client:
         client.get(f"{proxy.url}/v1")
     check(upstream, "a", file, proxy)
@@ -110,7 +110,7 @@ def test_upstream(world: World, http2: bool, tls: bool) -> None:
     file, args = capture(world)
     company = world.proxy(scripts=[], options={"ignore_hosts": ".*"} if tls else {})
     origin = f"{'' if tls else 'http://'}localhost:{upstream.port}"
-    proxy = world.proxy(pool([origin]), modes=[f"upstream:{company.url}"], args=args)
+    proxy = world.proxy(pool([origin]), mode=f"upstream:{company.url}", args=args)
     client = world.client(proxy, http2=http2)
     for _ in range(4):
         url = f"{'https' if tls else 'http'}://localhost:{upstream.port}/"
@@ -125,17 +125,17 @@ def test_replay(world: World, http2: bool, through: str) -> None:
     upstream = world.upstream()
     hosts = pool([f"localhost:{upstream.port}"])
     first, args = capture(world)
-    modes = ["regular"]
+    mode = "regular"
     if through:
         company = world.proxy(scripts=[], options={"ignore_hosts": ".*"})
-        modes = [f"upstream:{company.url}"]
-    proxy = world.proxy(hosts, args=args, modes=modes)
+        mode = f"upstream:{company.url}"
+    proxy = world.proxy(hosts, args=args, mode=mode)
     client = world.client(proxy, http2=http2)
     for _ in range(2):
         client.post(f"https://localhost:{upstream.port}/", content=b"body")
     proxy.stop()
     again = world.folder / "again.mitm"
-    replaying = world.proxy(hosts, args=["-C", str(first), "-w", str(again)], modes=modes)
+    replaying = world.proxy(hosts, args=["-C", str(first), "-w", str(again)], mode=mode)
     replaying.wait_for("(?s)(<< .*){2}")
     replaying.stop()
     assert bearers(upstream.requests) == ["a", "b", "a", "b"]
@@ -152,7 +152,7 @@ def test_socks(world: World) -> None:
     curl = world.curl()
     upstream = world.upstream()
     file, args = capture(world)
-    proxy = world.proxy(pool([f"localhost:{upstream.port}"]), modes=["socks5"], args=args)
+    proxy = world.proxy(pool([f"localhost:{upstream.port}"]), mode="socks5", args=args)
     for scheme in ("socks5h", "socks5"):  # the name is resolved by the proxy, by the client
         curl(
             "--proxy",
@@ -167,9 +167,7 @@ def test_socks(world: World) -> None:
 def test_streamed_requests(world: World) -> None:
     """`stream_large_bodies`: the head goes out before the body is there."""
     upstream = world.upstream()
-    proxy = world.proxy(
-        pool([f"localhost:{upstream.port}"]), options={"stream_large_bodies": "1k"}
-    )
+    proxy = world.proxy(pool([f"localhost:{upstream.port}"]), options={"stream_large_bodies": "1k"})
     body = b"x" * 100_000
     for http2 in (False, True):
         client = world.client(proxy, http2=http2)

@@ -32,9 +32,7 @@ def lines(text: str) -> list[str]:
         ("unset.yaml", b"hosts: [a.test]\ncredentials: [{id: a, env: ABSENT}]\n", ["{file}: "]),
     ],
 )
-def test_a_bad_secrets_file(
-    world: World, name: str, content: bytes, expected: list[str]
-) -> None:
+def test_a_bad_secrets_file(world: World, name: str, content: bytes, expected: list[str]) -> None:
     file = world.folder / name
     file.write_bytes(content)
     proxy = world.make_proxy(options={"rotate_secrets": str(file)})

@@ -96,7 +96,6 @@ class World:
         """An httpx client that goes through the proxy and trusts its CA."""
         return self._stack.enter_context(client(proxy, http2=http2, **options))
 
-
     def curl(self) -> Callable[..., str]:
         """curl, or a skipped test where it is not installed. Raises when curl fails."""
         program = shutil.which("curl") or pytest.skip("curl is not installed")
@@ -139,4 +138,3 @@ def bearers(requests: Sequence[Request]) -> list[str]:
 def forms(text: bytes, ids: Sequence[str] = ("a", "b", "c")) -> list[str]:
     """The canaries that can be found in some bytes, in any of their forms."""
     return [id for id in ids for form in forms_of(secret(id)) if form in text]
-

@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "flow_rotate.py"
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 
-_LISTENING = re.compile(r"listening at (?:https?://)?(?:\*|\[?[0-9a-f.:]*\]?):(\d+)")
+_LISTENING = re.compile(r"proxy\b.* listening at .*:(\d+)\.$", re.MULTILINE)
 # What would send the proxy's own connections, or a client's, somewhere else.
 _SURROUNDINGS = re.compile(r".*_PROXY|SSL_CERT_.*|.*_CA_BUNDLE|FLOW_ROTATE_.*", re.IGNORECASE)
 
@@ -35,7 +35,7 @@ def tool(name: str) -> str:
 
 
 class Proxy:
-    """Runs from `with` to its end. `ports` are those it listens on, in the order of `modes`.
+    """Runs from `with` to its end, on a free port of `host`.
 
     `trust` is a CA file for upstream certificates; `options` are given as `--set`. Raises
     ProxyError when the process ends, or says nothing for START_SECONDS, before it listens.
@@ -47,7 +47,7 @@ class Proxy:
         *,
         trust: Path | None = None,
         options: Mapping[str, str | Sequence[str]] | None = None,
-        modes: Sequence[str] = ("regular",),
+        mode: str = "regular",
         args: Sequence[str] = (),
         scripts: Sequence[Path] = (SCRIPT,),
         command: str = "mitmdump",
@@ -55,8 +55,7 @@ class Proxy:
         host: str = "127.0.0.1",
     ) -> None:
         self.folder = folder
-        self.ports: list[int] = []
-        self._modes = len(modes)
+        self.port = 0
         self._lines: list[str] = []
         self._said = threading.Condition()
         self._ended = False
@@ -64,9 +63,7 @@ class Proxy:
         self.command = [program, "--set", f"confdir={folder}"]
         for script in scripts:
             self.command += ["-s", str(script)]
-        for mode in modes:
-            # A port of its own for each: one --listen-port for several modes would clash.
-            self.command += ["--mode", f"{mode}@{host}:0"]
+        self.command += ["--mode", mode, "--listen-host", host, "--listen-port", "0"]
         if trust:
             self.command += ["--set", f"ssl_verify_upstream_trusted_ca={trust}"]
         for name, value in (options or {}).items():
@@ -74,10 +71,6 @@ class Proxy:
                 self.command += ["--set", f"{name}={item}"]
         self.command += args
         self._env = clean_environment() | {"PYTHONUNBUFFERED": "1"} | dict(env or {})
-
-    @property
-    def port(self) -> int:
-        return self.ports[0]
 
     @property
     def url(self) -> str:
@@ -100,11 +93,10 @@ class Proxy:
     def __enter__(self) -> Self:
         self._spawn()
         try:
-            self._until(lambda: len(self._listening()) >= self._modes, START_SECONDS)
+            self.port = int(self.wait_for(_LISTENING, START_SECONDS)[1])
         except BaseException:
             self._kill()
             raise
-        self.ports = self._listening()[: self._modes]
         return self
 
     def __exit__(
@@ -125,7 +117,9 @@ class Proxy:
         finally:
             self._kill()
 
-    def wait_for(self, pattern: str, seconds: float = 10.0, *, after: int = 0) -> re.Match[str]:
+    def wait_for(
+        self, pattern: str | re.Pattern[str], seconds: float = 10.0, *, after: int = 0
+    ) -> re.Match[str]:
         """The first match in what is printed, from the character `after` on, when it is there."""
         found: re.Match[str] | None = None
 
@@ -171,10 +165,6 @@ class Proxy:
         with self._said:
             self._ended = True
             self._said.notify_all()
-
-    def _listening(self) -> list[int]:
-        lines = [line for line in self._lines if "Web server" not in line]
-        return [int(port) for port in _LISTENING.findall("".join(lines))]
 
     def _until(self, there: Callable[[], bool], seconds: float) -> None:
         with self._said:

@@ -1,0 +1,122 @@
+"""The README's and the docs' commands, tables and examples against the code."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mitmproxy.command import CommandManager
+
+from flowrotate.addon import OPTIONS, FlowRotate
+from flowrotate.config import POOL_KEYS, parse
+from flowrotate.credentials import CREDENTIAL_KEYS
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")]
+
+
+def tables(text: str) -> Iterator[list[list[str]]]:
+    """Every table's rows, without its head."""
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        rows = [re.split(r" \| ", row.strip("| ")) for row in table.splitlines()]
+        yield rows[2:]
+
+
+def column(text: str, known: str, n: int = 0) -> list[str]:
+    """A column of the table in whose first column `known` stands."""
+    found = [t for t in tables(text) if any(known in row[0] for row in t)]
+    return [row[n].strip("`| ") for row in found[0]]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_options() -> None:
+    written = dict(
+        zip(column(README, "rotate_fail"), column(README, "rotate_fail", 1), strict=True)
+    )
+    assert {k: v.strip('"') for k, v in written.items()} == {
+        name: str(default).lower() if isinstance(default, bool) else str(default)
+        for name, _, default, _ in OPTIONS
+    }
+
+
+def test_commands() -> None:
+    manager = CommandManager(None)
+    manager.collect_commands(FlowRotate())
+    written = {row.split()[0] for row in column(README, "rotate.status")}
+    assert written == set(manager.commands)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        *(
+            pytest.param(b, "x.yaml", id=f"readme-{n}")
+            for n, b in enumerate(blocks(README, "yaml"))
+        ),
+        *(
+            pytest.param(block, f"x.{kind}", id=f"{kind}-{n}")
+            for kind in ("yaml", "json", "toml")
+            for n, block in enumerate(blocks(CONFIGURATION, kind))
+        ),
+        pytest.param((ROOT / "secrets" / "example.yaml").read_text(), "x.yaml", id="example.yaml"),
+    ],
+)
+def test_examples_are_good_secrets_files(text: str, name: str) -> None:
+
+    config = parse(text.encode(), name)
+    assert config.problems == ()
+    assert config.pools
+
+
+def test_every_key_is_documented() -> None:
+    assert set(column(CONFIGURATION, "`inject`")) == set(POOL_KEYS)
+    assert set(column(CONFIGURATION, "`id`")) == set(CREDENTIAL_KEYS)
+
+
+def test_recipes() -> None:
+    justfile = (ROOT / "justfile").read_text()
+    recipes = set(re.findall(r"^([a-z]+)[ *A-Z]*:(?!=)", justfile, re.MULTILINE))
+    named = set(re.findall(r"`just ([a-z]+)", README)) | set(
+        re.findall(r"\bjust (\w+)", "\n".join(blocks(README, "sh")))
+    )
+    assert named <= recipes
+    assert {"setup", "demo", "run", "web", "check", "test", "fmt", "clean"} <= recipes
+
+
+def test_just_lists_the_recipes_with_a_comment_each() -> None:
+    just = shutil.which("just") or pytest.skip("just is not installed")
+    listed = subprocess.run([just], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    lines = [line for line in listed.splitlines()[1:] if line.strip()]
+    assert len(lines) >= 8
+    assert all("#" in line for line in lines), listed
+
+
+def test_the_house_is_as_it_is_drawn() -> None:
+    drawn = set(re.findall(r"^ {4}(\w+\.py)", blocks(ARCHITECTURE, "")[0], re.MULTILINE))
+    package = ROOT / "addon" / "flowrotate"
+    assert drawn | {"__init__.py", "__main__.py"} == {p.name for p in package.glob("*.py")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
+        assert (page.parent / link).exists(), link
+
+
+def test_the_dependencies_are_explained() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    names = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    names += [name for extra, listed in extras.items() if extra != "all" for name in listed]
+    text = (ROOT / "docs" / "dependencies.md").read_text().lower()
+    for name in names:
+        assert re.split(r"[\[<>=!~ ]", name)[0].lower() in text
