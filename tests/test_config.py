@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -339,7 +340,19 @@ BAD_POOLS: list[tuple[str, list[str]]] = [
     ),
     *[
         (short(f"cooldown: {value}"), [f"cooldown: {SECONDS}"])
-        for value in ("0", "86401", "-1", "1.5", "true", f"'{C}'", "'30'", "null", "[1]")
+        for value in (
+            "0",
+            "86401",
+            "0x1F",
+            "1" * 5000,
+            "-1",
+            "1.5",
+            "true",
+            f"'{C}'",
+            "'30'",
+            "null",
+            "[1]",
+        )
     ],
     *[
         (short(f"browsers: {value}"), ["browsers: write allow or deny"])
@@ -352,6 +365,10 @@ BAD_POOLS: list[tuple[str, list[str]]] = [
     (short(f"strategy: {C}"), ["strategy: unknown strategy: write round-robin"]),
     (short("strategy: 1"), [f"strategy: {AS_TEXT}"]),
     (short(f"username: '{C}:x'"), ["username: a user name has no colon and no control characters"]),
+    (
+        short(f'username: "{C}\\n"'),
+        ["username: a user name has no colon and no control characters"],
+    ),
     (
         short("inject: 'A: {basic}'\nusername: 1", f"[{C}, {C}2]"),
         [f"username: {AS_TEXT}"],
@@ -460,6 +477,12 @@ BAD_CREDENTIALS: list[tuple[str, list[str]]] = [
 def test_files_that_cannot_be_read(name: str, text: str | bytes, expected: list[str]) -> None:
     assert lines(text, name) == expected
     assert read(text, name).pools == ()
+
+
+def test_deep_nesting_is_refused_at_once() -> None:
+    start = time.process_time()
+    assert read("[" * 200_000).problems
+    assert time.process_time() - start < 1  # ruamel.yaml itself takes twenty
 
 
 @pytest.mark.parametrize(("name", "text", "expected"), BAD_TOPS)
@@ -745,6 +768,13 @@ def test_every_inline_secret_has_its_credentials_alias() -> None:
             if isinstance(credential.source.value, Secret):
                 assert credential.source.value.alias == credential.alias
     assert OPENAI.credentials[1].alias == "[rotate:openai/team-b]"
+
+
+@pytest.mark.parametrize(
+    "credential", [f"{{secret: {C}, username: {C}u}}", "{env: CANARY}", "{file: canary}"]
+)
+def test_no_repr_tells_where_a_secret_is_or_whose(credential: str) -> None:
+    assert not read(short("", f"[{credential}]")).problems
 
 
 def test_a_credentials_username_wins() -> None:

@@ -284,6 +284,7 @@ def test_rules_overlap_when_a_server_is_in_both(a: HostRule, b: HostRule) -> Non
         ("/v1/**", "/v1/a?b=%zz%00", True),
         ("/v1/*", "/v1/a", True),
         ("/v1/*", "/v1/", True),
+        ("/v1/*", "/v1/.", True),
         ("/v1/*", "/v1/a/b", False),
         ("/v1/*/files", "/v1/a/files", True),
         ("/v1/*/files", "/v1/a/b/files", False),

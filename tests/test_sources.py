@@ -140,6 +140,12 @@ def test_the_same_secret_from_two_sources(tmp_path: Path) -> None:
     ]
 
 
+def test_the_same_secret_twice_in_the_text_is_told_once(tmp_path: Path) -> None:
+    assert problems(write(tmp_path, f"[{C}, {C}]")) == [
+        "credentials[1]: same secret as credentials[0]: remove one"
+    ]
+
+
 def test_two_pools_may_share_a_secret(tmp_path: Path) -> None:
     path = tmp_path / "s.toml"
     pool = '[[pools]]\nname = "{0}"\nhosts = ["{0}.example"]\ncredentials = [{{env = "A"}}]\n'

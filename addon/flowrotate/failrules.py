@@ -39,8 +39,7 @@ def parse_fail_option(text: str) -> FailRules:
 
 
 def _rule(status: object, action: object) -> tuple[int, int, str]:
-    # A bool is an int to Python, and `true: disable` a mistake to anybody else.
-    match = None if isinstance(status, bool) else _STATUS.fullmatch(str(status))
+    match = _STATUS.fullmatch(str(status))
     low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not LOWEST <= low <= high <= HIGHEST:
         raise ValueError("write a status from 400 to 599, or a range such as 500-599")
