@@ -2,6 +2,7 @@
 
 import os
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -204,8 +205,23 @@ def test_a_device_is_not_read(tmp_path: Path) -> None:
     assert problems(path) == ["credentials[0].file: this is no regular file: name one"]
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all files")
-def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+@pytest.fixture
+def unreadable(tmp_path: Path) -> Path:
     path = write(tmp_path, f"[{C}]")
     path.chmod(0)
-    assert problems(path) == ["this file may not be read: change its owner or mode"]
+    return path
+
+
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """Not root for a while: root reads all files."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(before)
+
+
+@pytest.mark.usefixtures("unreadable", "nobody")
+def test_a_file_that_may_not_be_read(unreadable: Path) -> None:
+    assert problems(unreadable) == ["this file may not be read: change its owner or mode"]
