@@ -75,6 +75,7 @@ def is_ip(host: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(address: str) -> bool:
     """Also for IPv4 addresses as a dual-stack socket shows them (::ffff:127.0.0.1)."""
     try:

@@ -5,6 +5,7 @@ No message here quotes its input: somebody may have pasted a secret in the wrong
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from publicsuffix2 import get_tld  # type: ignore[import-untyped]  # it ships no types
@@ -18,6 +19,7 @@ _AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
+@lru_cache(maxsize=4096)
 def canonical(name: str) -> str:
     """The one spelling, ASCII, in which host names are compared. Raises ValueError for no name."""
     if len(name) > LONGEST_NAME + 1:
@@ -62,6 +64,7 @@ def _is_address(name: str) -> bool:
     return ":" in name or bool(_NUMBER.fullmatch(name.rpartition(".")[2]))
 
 
+@lru_cache(maxsize=4096)
 def split_authority(text: str) -> tuple[str, int | None]:
     """`host`, `host:port` or `[v6]:port` -> canonical name, port. Raises ValueError."""
     match = _AUTHORITY.fullmatch(text)
