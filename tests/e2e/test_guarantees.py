@@ -182,6 +182,24 @@ def test_g1_a_request_that_is_sent_elsewhere_after_every_hook(world: World) -> N
     assert "mine" not in str(upstream.requests)
 
 
+def test_g3_a_request_that_is_sent_elsewhere_does_not_take_the_token_along(world: World) -> None:
+    upstream, other = world.upstream(tls=False), world.upstream(tls=False)
+    proxy = world.proxy(
+        pool([f"http://localhost:{upstream.port}"]),
+        scripts=SCRIPTS,
+        options={"rotate_client_token": "env:TOKEN"},
+        env={"TOKEN": "client-token-canary"},
+    )
+    headers = {
+        "Authorization": "Bearer client-token-canary",
+        "X-Elsewhere": f"localhost:{other.port}",
+    }
+    world.client(proxy).get(f"http://localhost:{upstream.port}/", headers=headers)
+    (request,) = other.requests
+    assert "canary" not in str(request)
+    assert_nothing(upstream)
+
+
 # G4: web pages
 
 

@@ -80,6 +80,12 @@ def test_the_clients_own_credentials_go_nowhere(three: Setup, shared: World, htt
     assert bearers([request]) != ["?"]
 
 
+def test_no_compression_table_holds_a_secret(three: Setup, shared: World) -> None:
+    before = len(three.upstream.requests)
+    shared.client(three.proxy, http2=True).get(three.url)
+    assert three.upstream.requests[before].never_indexed == ("authorization",)
+
+
 def test_hosts_in_no_pool_are_forwarded_as_they_came(three: Setup, shared: World) -> None:
     before = len(three.upstream.requests)
     url = three.url.replace("localhost", "127.0.0.1")

@@ -12,6 +12,7 @@ import h2.connection  # type: ignore[import-untyped, unused-ignore]
 import h2.errors  # type: ignore[import-untyped, unused-ignore]
 import h2.events  # type: ignore[import-untyped, unused-ignore]
 import h2.exceptions  # type: ignore[import-untyped, unused-ignore]
+from hpack import NeverIndexedHeaderTuple
 
 from .message import (
     Answer,
@@ -114,6 +115,10 @@ class Http2:
             body=b"",
             http_version="2",
             connection=self._number,
+            never_indexed=tuple(
+                bytes(name).decode("latin-1")
+                for name, _ in filter(_is_never_indexed, event.headers)
+            ),
         )
         stream = self._streams[event.stream_id] = _Stream(request)
         if answer := self._early(request):
@@ -186,3 +191,7 @@ class Http2:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_never_indexed(header: Any) -> bool:
+    return isinstance(header, NeverIndexedHeaderTuple)

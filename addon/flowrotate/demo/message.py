@@ -11,7 +11,10 @@ Headers = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, whole; header names in lower case, `connection` counts from 1."""
+    """One request, whole; header names in lower case, `connection` counts from 1.
+
+    `never_indexed` names the HTTP/2 headers that came with that mark (RFC 7541, 7.1.3).
+    """
 
     method: str
     target: str
@@ -21,6 +24,7 @@ class Request:
     http_version: str
     connection: int
     trailers: tuple[tuple[str, str], ...] = ()
+    never_indexed: tuple[str, ...] = ()
 
     def header(self, name: str) -> str | None:
         """The first value of a header."""
