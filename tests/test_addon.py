@@ -1,5 +1,6 @@
 """The addon in mitmproxy's own test harness: what needs no traffic."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,16 @@ from mitmproxy.test import taddons
 from flowrotate import wire
 from flowrotate.addon import FlowRotate
 from flowrotate.rotator import ROTATOR
+
+
+@pytest.fixture(autouse=True)
+def loop() -> Iterator[None]:
+    """The one that mitmproxy's harness would make, and leave open."""
+    made = asyncio.new_event_loop()
+    asyncio.set_event_loop(made)
+    yield
+    asyncio.set_event_loop(None)
+    made.close()
 
 
 @pytest.fixture
