@@ -15,13 +15,11 @@ demo *ARGS: _venv
 
 # Run mitmdump with the addon and your secrets (secrets/secrets.yaml)
 run *ARGS: _venv
-    @{{ bin }}/flow-rotate path --secrets > /dev/null
-    @{{ bin }}/mitmdump -s addon/flow_rotate.py "$@"
+    @just _with mitmdump "$@"
 
 # The same with mitmweb, to look at the flows in a browser
 web *ARGS: _venv
-    @{{ bin }}/flow-rotate path --secrets > /dev/null
-    @{{ bin }}/mitmweb -s addon/flow_rotate.py "$@"
+    @just _with mitmweb "$@"
 
 # Pass all tests (arguments go to pytest)
 test *ARGS: _venv
@@ -47,18 +45,33 @@ clean:
     rm -rf .venv build dist addon/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
     find addon tests -name __pycache__ -prune -exec rm -rf {} +
 
+# On loopback, unless the arguments say otherwise: mitmproxy itself listens everywhere.
+_with TOOL *ARGS:
+    #!/bin/sh
+    set -eu
+    tool=$1 && shift
+    case " $* " in
+        *rotate_secrets=* | *" --help "* | *" --version "* | *" --options "* | *" --commands "*) ;;
+        *) grep -qs '^ *rotate_secrets:' ~/.mitmproxy/config.y*ml || {{ bin }}/flow-rotate path --secrets > /dev/null ;;
+    esac
+    exec {{ bin }}/"$tool" -s addon/flow_rotate.py --listen-host 127.0.0.1 "$@"
+
 _venv:
     #!/bin/sh
     set -eu
     python='{{ python }}'
-    stamp() { echo "${python:-any} $(cksum < pyproject.toml)"; }
-    if [ -f .venv/stamp ]; then
-        made=$(cat .venv/stamp)
-        [ "$made" = "$(stamp)" ] && exit 0
-        [ -z "$python" ] && [ "${made#* }" = "$(cksum < pyproject.toml)" ] && exit 0
-    fi
-    echo "setting up .venv (a minute or two, once)" >&2
+    # What .venv was made from: this folder (scripts name it), these requirements, this interpreter.
+    rest="$(pwd) $(cksum < pyproject.toml)"
+    [ -z "$python" ] && [ "$(tail -n 1 .venv/stamp 2> /dev/null)" = "$rest" ] && exit 0
+    which=$("${python:-python3}" -c '
+    import sys
+    if not (3, 11) <= sys.version_info < (3, 14):
+        sys.exit("Flow Rotate needs Python 3.11 to 3.13, this is %d.%d: PYTHON=… chooses another" % sys.version_info[:2])
+    print(sys.version_info[:3], sys.base_prefix)')
+    [ "$(cat .venv/stamp 2> /dev/null)" = "$which
+    $rest" ] && exit 0
+    echo "setting up .venv (some minutes, once)" >&2
     "${python:-python3}" -m venv --clear .venv
     {{ bin }}/python -m pip install --quiet --upgrade pip
     {{ bin }}/python -m pip install --quiet --editable '.[cli]' --group dev
-    stamp > .venv/stamp
+    printf '%s\n%s\n' "$which" "$rest" > .venv/stamp

@@ -1,8 +1,8 @@
 """The addon in mitmproxy's own test harness: what needs no traffic."""
 
-import asyncio
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,14 +15,15 @@ from flowrotate.addon import FlowRotate
 from flowrotate.rotator import ROTATOR
 
 
-@pytest.fixture(autouse=True)
-def loop() -> Iterator[None]:
-    """The one that mitmproxy's harness would make, and leave open."""
-    made = asyncio.new_event_loop()
-    asyncio.set_event_loop(made)
-    yield
-    asyncio.set_event_loop(None)
-    made.close()
+@contextmanager
+def harness(addon: FlowRotate) -> Iterator[taddons.context]:
+    """mitmproxy's own, which leaves the loop open that it makes."""
+    with taddons.context(addon) as context:
+        try:
+            yield context
+        finally:
+            addon.done()
+            context.master.event_loop.close()
 
 
 @pytest.fixture
@@ -32,10 +33,9 @@ def addon(tmp_path: Path) -> Iterator[tuple[FlowRotate, taddons.context]]:
     file = tmp_path / "secrets.yaml"
     file.write_text("hosts: [a.test]\ncredentials: [sk-canary-1, sk-canary-2]\n")
     made = FlowRotate()
-    with taddons.context(made) as context:
+    with harness(made) as context:
         context.configure(made, rotate_secrets=str(file))
         yield made, context
-        made.done()
     ROTATOR.swap(before[0], [pool.resolved for pool in before[1].values()])
 
 
@@ -107,6 +107,6 @@ def test_the_versions_of_mitmproxy(
 ) -> None:
     monkeypatch.setattr(version, "VERSION", found)
     made = FlowRotate()
-    with caplog.at_level(logging.ERROR), taddons.context(made):
-        made.done()
+    with caplog.at_level(logging.ERROR), harness(made):
+        pass
     assert ("needs mitmproxy 11.0.2 to 12.x" in caplog.text) is not fits

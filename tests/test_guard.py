@@ -10,6 +10,7 @@ from flowrotate.guard import (
     Refusal,
     check_authorities,
     check_client,
+    check_head,
     check_rebinding,
     check_server,
     is_foreign_page,
@@ -116,6 +117,12 @@ def test_pages_of_other_sites(place: Place, headers: dict[str, str], foreign: bo
     assert is_foreign_page(fields, place) is foreign
 
 
+def test_the_referer_counts_when_the_client_itself_speaks_plain_http() -> None:
+    fields = ((b"Referer", b"http://evil.test/"),)
+    assert is_foreign_page(fields, https("a.test"), client_tls=False)
+    assert not is_foreign_page(fields, https("a.test"), client_tls=True)
+
+
 @pytest.mark.parametrize(
     ("said", "passes"),
     [
@@ -153,13 +160,52 @@ def test_rebinding(said: list[str], passes: bool) -> None:
         (["api.example.test, evil.test"], False),
         (["api.example.test.evil.test"], False),
         ([""], False),
-        ([], True),
+        (["\uff41pi.example.test"], False),  # folds to the pool's, for who folds
+        ([], False),
     ],
 )
 def test_every_host_names_a_host_of_the_pool(authorities: list[str], passes: bool) -> None:
     refusal = check_authorities(
         authorities, https("api.example.test"), "p", hosts("api.example.test")
     )
+    assert (refusal is None) is passes
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "field", "passes"),
+    [
+        (b"GET", b"/v1?a=b&c=%0d", (b"a", b"b"), True),
+        (b"GET", "/\u00fc".encode(), (b"a", b"\xff \t b"), True),
+        (b"OPTIONS", b"*", (b"a", b""), True),
+        (b"GET", b"*", (b"a", b""), False),
+        (b"TRACE", b"/", (b"a", b""), False),
+        (b"trace", b"/", (b"a", b""), False),
+        (b"G T", b"/", (b"a", b""), False),
+        (b"", b"/", (b"a", b""), False),
+        (b"GET", b"", (b"a", b""), False),
+        (b"GET", b"https://evil.test/x", (b"a", b""), False),
+        (b"GET", b"evil.test/x", (b"a", b""), False),
+        (b"GET", b"/x#fragment", (b"a", b""), False),
+        (b"GET", b"/ HTTP/1.1\r\nHost: evil.test\r\nX: y", (b"a", b""), False),
+        (b"GET", b"/a b", (b"a", b""), False),
+        (b"GET", b"/\x00", (b"a", b""), False),
+        (b"GET", b"/", (b"a", b"b\r\nHost: evil.test"), False),
+        (b"GET", b"/", (b"a", b"b\r\n Host: evil.test"), False),
+        (b"GET", b"/", (b"a", b"b\nc"), False),
+        (b"GET", b"/", (b"a", b"b\rc"), False),
+        (b"GET", b"/", (b"a", b"b\0c"), False),
+        (b"GET", b"/", (b"a\r\nHost", b"evil.test"), False),
+        (b"GET", b"/", (b"a b", b"c"), False),
+        (b"GET", b"/", (b"", b"c"), False),
+        (b"GET", b"/", (b"Connection", b"close, Authorization"), False),
+        (b"GET", b"/", (b"Connection", b"keep-alive"), True),
+    ],
+)
+def test_what_is_written_means_what_was_checked(
+    method: bytes, target: bytes, field: tuple[bytes, bytes], passes: bool
+) -> None:
+    fields = ((b"Host", b"a.test"), field)
+    refusal = check_head(method, target, fields, "p", frozenset({b"authorization"}))
     assert (refusal is None) is passes
 
 

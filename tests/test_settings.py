@@ -36,6 +36,7 @@ def test_the_defaults_are_the_options_defaults() -> None:
         ({"client_token": TOKEN}, "write env:NAME or @FILE, never the token itself"),
         ({"client_token": "env:ABSENT"}, "the environment variable that it names is not set"),
         ({"client_token": "env:SPACED"}, "a token is visible ASCII without spaces"),
+        ({"client_token": "@~nobody-here/x"}, "the file that it names can't be read"),
         ({"client_token": "@/absent"}, "the file that it names can't be read"),
         ({"client_token": "@/dev/null"}, "the file that it names is empty"),
         ({"allow_clients": ["10.0.0.0/8", "lan"]}, "rotate_allow_clients: entry 2 is no network"),
@@ -49,6 +50,20 @@ def test_a_bad_option_is_named_with_its_mend(changed: dict[str, Any], message: s
     assert message in str(error.value)
     assert TOKEN not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_all_bad_options_are_told_at_once() -> None:
+    with pytest.raises(SettingsError) as error:
+        parsed(fail="x", cooldown=0, retries=-1, client_token="x", allow_clients=["x", "::/0", "y"])
+    names = [line.partition(":")[0] for line in str(error.value).splitlines()]
+    assert names == [
+        "rotate_fail",
+        "rotate_cooldown",
+        "rotate_retries",
+        "rotate_client_token",
+        "rotate_allow_clients",
+        "rotate_allow_clients",
+    ]
 
 
 def test_the_token_by_environment_and_by_file(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The addon: mitmproxy's options, hooks and commands, each handed to the module that knows."""
 
+import difflib
 import hashlib
 import itertools
 import logging
@@ -13,15 +14,18 @@ from mitmproxy.addonmanager import Loader
 
 from . import passage, wire
 from .config import ConfigError
+from .display import answer
 from .rotator import ROTATOR, Pool
 from .selector import State
-from .settings import DEFAULT_FAIL, SettingsError, find_secrets, parse_settings
-from .sources import load
+from .settings import DEFAULT_FAIL, Settings, SettingsError, find_secrets, parse_settings
+from .sources import ResolvedPool, load
 
 logger = logging.getLogger(__name__)
 
 PACKAGE = Path(__file__).resolve().parent
 OLDEST, NEWEST = (11, 0, 2), (13,)
+MITMWEB_MENDED = (11, 1, 2)
+"""Below, mitmweb's API is within reach of proxied requests (mitmproxy's changelog, 11.1.2)."""
 
 _numbers = itertools.count(1)
 
@@ -47,6 +51,14 @@ OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
 )
 
 
+KINDS: dict[Any, str] = {
+    str: "a text",
+    int: "a whole number",
+    bool: "true or false",
+    Sequence[str]: "a list of texts; with --set, one --set for each",
+}
+
+
 def fingerprint() -> str:
     """Of the package's files as they are on disk now."""
     files = sorted(PACKAGE.rglob("*.py"))
@@ -66,11 +78,11 @@ class FlowRotate:
         self.configured = False
 
     def load(self, loader: Loader) -> None:
-        _add_options(loader)
+        for name, kind, default, text in OPTIONS:
+            loader.add_option(name, kind, default, text)
+        _take_deferred()
         self.scripts = tuple(ctx.options.scripts) if "scripts" in ctx.options else ()
-        found = tuple(int(n) for n in version.VERSION.split(".")[:3] if n.isdecimal())
-        if not OLDEST <= found < NEWEST:
-            logger.error("Flow Rotate needs mitmproxy 11.0.2 to 12.x, this is %s", version.VERSION)
+        _check_version()
         wire.install(self)
         if fingerprint() != LOADED:
             logger.warning(
@@ -84,7 +96,7 @@ class FlowRotate:
             return
         try:
             _apply()
-        except (SettingsError, ConfigError) as e:
+        except SettingsError as e:
             if not first:
                 raise exceptions.OptionsError(str(e)) from e
             # Here mitmproxy would print an OptionsError with its traceback; it ends by itself
@@ -100,13 +112,14 @@ class FlowRotate:
         wire.uninstall(self, returning=bool(self.scripts) and still)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        if flow.response or flow.error or not flow.live:
-            return
         refusal = passage.guarded(lambda: passage.enter(flow))
-        if refusal:
+        if refusal and not (flow.response or flow.error):
             # A response and a streamed request at once crash mitmproxy (NotImplementedError).
             flow.request.stream = False
-            flow.response = passage.answer(flow, refusal)
+            flow.response = answer(flow, refusal)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        passage.PASSAGES.pop(flow, None)
 
     @command.command("rotate.status")
     def status(self) -> Sequence[str]:
@@ -143,15 +156,63 @@ class FlowRotate:
         pool.selector.enable(id)
 
 
-def _add_options(loader: Loader) -> None:
-    for name, kind, default, text in OPTIONS:
-        loader.add_option(name, kind, default, text)
+def _take_deferred() -> None:
+    """Take over what --set and config.yaml say of our options, each by itself.
+
+    mitmproxy does it after `load`, but an error there is lost, and the proxy runs without us.
+    """
+    deferred = ctx.options.deferred
+    kinds = {name: kind for name, kind, _, _ in OPTIONS}
+    for name in [name for name in deferred if name.startswith("rotate_")]:
+        value = deferred.pop(name)
+        if name not in kinds:
+            close = difflib.get_close_matches(name, kinds, n=1)
+            mend = f": did you mean {close[0]}?" if close else ""
+            logger.error("%s: there is no such option%s", name, mend)
+            continue
+        deferred[name] = value
+        try:
+            ctx.options.process_deferred()
+        except (exceptions.OptionsError, TypeError):
+            deferred.pop(name, None)
+            logger.error("%s: write %s", name, KINDS[kinds[name]])
+
+
+def _check_version() -> None:
+    found = tuple(int(n) for n in version.VERSION.split(".")[:3] if n.isdecimal())
+    if not OLDEST <= found < NEWEST:
+        logger.error("Flow Rotate needs mitmproxy 11.0.2 to 12.x, this is %s", version.VERSION)
+    elif found < MITMWEB_MENDED and "web_port" in ctx.options:
+        logger.warning(
+            "this mitmweb (%s, below 11.1.2) can be reached by requests through the proxy itself: "
+            "use mitmdump, or Python 3.12 and a later mitmproxy",
+            version.VERSION,
+        )
 
 
 def _apply() -> None:
-    """Read options and secrets file, whole, then swap. Raises SettingsError, ConfigError."""
+    """Read options and secrets file, whole, then swap. Raises SettingsError with every problem."""
+    problems: list[str] = []
+    settings = Settings()
+    pools: tuple[ResolvedPool, ...] = ()
+    try:
+        settings = _settings()
+    except SettingsError as e:
+        problems.append(str(e))
+    try:
+        pools = _pools()
+    except ConfigError as e:
+        problems.append(str(e))
+    if problems:
+        raise SettingsError("\n".join(problems))
+    ROTATOR.swap(settings, pools)
+    if ctx.options.ssl_insecure and pools:
+        logger.warning("ssl_insecure is on: no https request of a pool will go out")
+
+
+def _settings() -> Settings:
     options = ctx.options
-    settings = parse_settings(
+    return parse_settings(
         fail=options.rotate_fail,
         cooldown=options.rotate_cooldown,
         retries=options.rotate_retries,
@@ -160,15 +221,18 @@ def _apply() -> None:
         expose=options.rotate_expose,
         env=os.environ,
     )
-    path, places = find_secrets(options.rotate_secrets, os.environ, Path.home(), PACKAGE)
+
+
+def _pools() -> tuple[ResolvedPool, ...]:
+    path, places = find_secrets(ctx.options.rotate_secrets, os.environ, Path.home(), PACKAGE)
     if path is None:
         looked = " or ".join(str(place) for place in places)
         logger.warning("no secrets file, nothing is injected: put one at %s", looked)
-    pools = load(path, os.environ) if path else ()
-    ROTATOR.swap(settings, pools)
-    if path:
-        sizes = ", ".join(f"{p.spec.name} ({len(p.secrets)})" for p in pools)
-        logger.info("Flow Rotate: pools %s from %s", sizes, path)
+        return ()
+    pools = load(path, os.environ)
+    sizes = ", ".join(f"{p.spec.name} ({len(p.secrets)})" for p in pools)
+    logger.info("Flow Rotate: pools %s from %s", sizes, path)
+    return pools
 
 
 def _target(text: str) -> tuple[Pool, str]:

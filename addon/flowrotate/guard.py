@@ -5,6 +5,7 @@ Each check answers None, or the Refusal that the client gets instead of the upst
 
 import hmac
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -122,8 +123,10 @@ NO_TOKEN = Refusal(
 )
 
 
-def is_foreign_page(fields: Fields, place: Place) -> bool:
+def is_foreign_page(fields: Fields, place: Place, client_tls: bool = True) -> bool:
     """G4: whether a page of another site in the user's browser is behind this request.
+
+    `client_tls` tells whether the client itself speaks TLS to what it takes for the server.
 
     Browsers set these three by themselves and no script can forge them (Fetch, forbidden
     request-headers): https://fetch.spec.whatwg.org/#forbidden-request-header
@@ -135,7 +138,8 @@ def is_foreign_page(fields: Fields, place: Place) -> bool:
     if any(_page_origin(v) != place.origin for v in header_values(fields, b"origin")):
         return True
     # Browsers leave Sec-Fetch-* out on plain http, and Origin on a GET.
-    referers = [] if place.tls else header_values(fields, b"referer")
+    plain = not (place.tls and client_tls)
+    referers = header_values(fields, b"referer") if plain else []
     return any(_page_origin(v) != place.origin for v in referers)
 
 
@@ -169,12 +173,46 @@ def check_rebinding(
     return None
 
 
-def check_authorities(
-    authorities: Iterable[str], place: Place, pool: str, hosts: HostMap[None]
+# Origin-form (RFC 9112, 3.2.1). An absolute target overrides Host, a fragment would swallow a
+# query parameter, and mitmproxy writes a blank or line end of an HTTP/2 :path as it is.
+_TARGET = re.compile(rb"/[\x21\x22\x24-\x7e\x80-\xff]*")
+_TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, 5.6.2
+_LINE_END = re.compile(rb"[\r\n\0]")
+
+
+def check_head(
+    method: bytes, target: bytes, fields: Fields, pool: str, own: frozenset[bytes]
 ) -> Refusal | None:
-    """G1: every Host and :authority of the request names a host of the pool."""
+    """G1: what is written means what was checked: no second line, target or request is in it.
+
+    `own` are the names of the headers that may hold the credential.
+    """
+    if not _TOKEN.fullmatch(method) or method.upper() == b"TRACE":
+        # TRACE sends the request back, credential and all (RFC 9110, 9.3.8).
+        return refused(502, f"pool {pool}: no credential goes out with this method")
+    if not _TARGET.fullmatch(target) and (method, target) != (b"OPTIONS", b"*"):
+        return refused(502, f"pool {pool}: the request's target is no plain path")
+    for name, value in fields:
+        if not _TOKEN.fullmatch(name) or _LINE_END.search(value):
+            return refused(502, f"pool {pool}: a header of the request has a line end in it")
+        if name.lower() == b"connection" and not own.isdisjoint(_listed(value)):
+            return refused(502, f"pool {pool}: Connection names the credential's header")
+    return None
+
+
+def _listed(value: bytes) -> set[bytes]:
+    return {item.strip().lower() for item in value.split(b",")}
+
+
+def check_authorities(
+    authorities: Sequence[str], place: Place, pool: str, hosts: HostMap[None]
+) -> Refusal | None:
+    """G1: every Host and :authority of the request names a host of the pool, and one does."""
+    if not authorities:
+        return refused(502, f"pool {pool}: the request has no Host")
     for authority in authorities:
-        name, port = _split(authority)
+        # What is not ASCII is another name to who folds it otherwise.
+        name, port = _split(authority) if authority.isascii() else ("", None)
         if not hosts.get(place.tls, name, port or (443 if place.tls else 80)):
             return refused(502, f"pool {pool}: the request's Host is no host of this pool")
     return None

@@ -8,6 +8,8 @@ from typing import Literal
 from urllib.parse import quote
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, 5.6.2
+_REFERENCE = re.compile(r"(\$|env:)[A-Z_][A-Z0-9_]*|\$\{[A-Za-z_][A-Za-z0-9_]*\}")
+_EXAMPLE = re.compile(r"[a-z]+-put-your-[a-z]+-key-here")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]+")  # RFC 3986, 2.3
 _BRACED = re.compile(r"\{[^{}]*\}?|\}")
 _PLACEHOLDERS = ("{secret}", "{basic}")
@@ -122,6 +124,10 @@ def check_secret(text: str, inject: Inject, alias: str = "") -> str | None:
     """What is wrong with a secret, in words that do not tell it, or None."""
     if not text:
         return "the secret is empty"
+    if _REFERENCE.fullmatch(text):
+        return "this names an environment variable: write {env: NAME}"
+    if _EXAMPLE.fullmatch(text):
+        return "this is the example's text: put your own secret in"
     if has_control(text):
         return "the secret has a control character (a line end or tab?): remove it"
     if text != text.strip():

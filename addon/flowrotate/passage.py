@@ -18,22 +18,22 @@ from typing import TypeVar
 
 from hpack import NeverIndexedHeaderTuple
 from mitmproxy import http
+from mitmproxy.connection import Address
 from mitmproxy.proxy.mode_specs import LocalMode, WireGuardMode
 
 from . import guard
+from .display import annotate, show, tell
 from .guard import Place, Refusal
 from .hosts import canonical
 from .placement import Fields, credentials_in
 from .rotator import ROTATOR, Pool
+from .secret import Secret
 from .selector import Credential
 from .verdict import Action, judge
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-MARKS = ("", ":key:", ":repeat:", ":no_entry:")
-PREFIX = "Flow Rotate: "
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +44,8 @@ class Passage:
     taken: tuple[Fields, tuple[bytes, ...]] | None = None
     refusal: Refusal | None = None
     credential: Credential | None = None
+    value: Secret | None = None
+    """What `credential` had to send when it was picked: a reload may give it another."""
     started: float = 0.0
     attempts: list[dict[str, object]] = field(default_factory=list)
 
@@ -65,12 +67,19 @@ def guarded(step: Callable[[], T]) -> T | Refusal:
 
 
 def enter(flow: http.HTTPFlow) -> Refusal | None:
-    """First sight of a request: admit it, if it belongs to a pool."""
+    """First sight of a request: admit it, if it belongs to a pool.
+
+    One that is answered already, as broken or for want of a login, is stored all the same: only
+    the client's credential is taken out.
+    """
     if flow in PASSAGES:
         return None
     place = place_of(flow)
     pool = ROTATOR.find(place, flow.request.method, flow.request.path)
     if pool is None:
+        return None
+    if flow.response or flow.error or not flow.live:
+        show(flow, pool, f"[rotate:{pool.name}]")
         return None
     passage = PASSAGES[flow] = admit(flow, pool, place)
     return passage.refusal
@@ -90,15 +99,19 @@ def admit(flow: http.HTTPFlow, pool: Pool, place: Place) -> Passage:
             token, credentials_in(pool.placement, request.headers.fields, request.data.path)
         )
         page = (
-            not pool.browsers and not shown and guard.is_foreign_page(request.headers.fields, place)
+            not pool.browsers
+            and not shown
+            and guard.is_foreign_page(request.headers.fields, place, flow.client_conn.tls)
         )
         if page and refusal is None:
-            annotate(flow, pool, "forwarded as it came: a web page of another site sent it")
+            annotate(flow, pool, None)
+            tell(flow, "forwarded as it came: a web page of another site sent it")
             return Passage(pool)
         if token and not shown:
             refusal = refusal or guard.NO_TOKEN
     taken = pool.placement.taken(request.headers.fields, request.data.path)
     show(flow, pool, f"[rotate:{pool.name}]")
+    annotate(flow, pool, None)
     return Passage(pool, taken, refusal)
 
 
@@ -114,8 +127,6 @@ def choose(flow: http.HTTPFlow, said: tuple[str, ...]) -> Passage | Refusal | No
     `said` is what the client itself gave as Host in reverse mode, where mitmproxy rewrites it.
     """
     passage = PASSAGES.pop(flow, None)
-    if passage and passage.refusal:
-        return passage.refusal
     if ROTATOR.broken:
         return guard.internal(ROTATOR.broken)
     place = place_of(flow)
@@ -133,12 +144,34 @@ def choose(flow: http.HTTPFlow, said: tuple[str, ...]) -> Passage | Refusal | No
         return refusal
     if passage.taken is None:
         return None
-    passage.credential = pool.selector.pick(ROTATOR.clock())
-    if passage.credential is None:
+    # Before the pick: who is refused must not use up a turn.
+    if refusal := _check_request(flow, pool, place):
+        return refusal
+    credential = pool.selector.pick(ROTATOR.clock())
+    if credential is None:
         return ROTATOR.exhausted(pool)
-    show(flow, pool, passage.credential.alias)
-    annotate(flow, pool, f"sent with {passage.credential.id}", passage, ":key:")
+    passage.credential, passage.value = credential, credential.value
+    show(flow, pool, credential.alias)
+    if flow.request.trailers:
+        flow.request.trailers = without_credentials(pool, flow.request.trailers)
+    annotate(flow, pool, credential.id)
+    tell(flow, f"sent with {credential.id}", ":key:")
     return passage
+
+
+def _check_request(flow: http.HTTPFlow, pool: Pool, place: Place) -> Refusal | None:
+    data = flow.request.data
+    return guard.check_head(
+        data.method, data.path, data.headers.fields, pool.name, pool.placement.headers
+    ) or guard.check_authorities(authorities_of(flow.request), place, pool.name, pool.hosts)
+
+
+def without_credentials(pool: Pool, trailers: http.Headers) -> http.Headers:
+    """G5 holds for HTTP/2 trailers too; and no Host may come after the one that was checked."""
+    gone = pool.placement.headers | {b"host"}
+    kept = http.Headers()
+    kept.fields = tuple(f for f in trailers.fields if f[0].lower() not in gone)
+    return kept
 
 
 def _undo(flow: http.HTTPFlow, passage: Passage) -> None:
@@ -146,33 +179,39 @@ def _undo(flow: http.HTTPFlow, passage: Passage) -> None:
 
     But for the client token, which is nobody's business outside this proxy.
     """
-    if passage.taken is None or ROTATOR.settings.client_token:
+    if passage.taken is None:
         return
-    data = flow.request.data
-    headers, data.path = passage.pool.placement.restore(
-        data.headers.fields, data.path, passage.taken
+    data, placement, token = (
+        flow.request.data,
+        passage.pool.placement,
+        ROTATOR.settings.client_token,
     )
-    data.headers.fields = headers
+    taken = passage.taken
+    if token:
+        taken = placement.but_for(taken, lambda given: guard.presents(token, given))
+    data.headers.fields, data.path = placement.restore(data.headers.fields, data.path, taken)
 
 
-def seal(flow: http.HTTPFlow, passage: Passage, verified: str | None) -> http.Request | Refusal:
+def seal(
+    flow: http.HTTPFlow, passage: Passage, address: Address, verified: str | None
+) -> http.Request | Refusal:
     """G1 on the very connection, then the request with the real credential, for the wire only.
 
-    `verified` is the name for which the connection's certificate was verified, if it was.
+    `address` is what was dialled, whatever the request says; `verified` is the name for which the
+    connection's certificate was verified, if it was.
     """
     pool, data = passage.pool, flow.request.data
-    place = place_of(flow)
-    name = _canonical(verified) if verified else None
-    authorities = authorities_of(flow.request)
-    refusal = guard.check_server(place, name, pool.name, pool.hosts) or guard.check_authorities(
-        authorities, place, pool.name, pool.hosts
-    )
+    host = _canonical(address[0])
+    place = Place(flow.request.scheme == "https", host, address[1], _canonical(verified or host))
+    name = place.server_name if verified else None
+    refusal = guard.check_server(place, name, pool.name, pool.hosts)
+    refusal = refusal or _check_request(flow, pool, place)
     if refusal:
         return refusal
-    assert passage.credential
+    assert passage.value
     passage.started = ROTATOR.clock()
     place_name = pool.placement.name_for(flow.request.is_http2)
-    value = passage.credential.value.reveal().encode("ascii")
+    value = passage.value.reveal().encode("ascii")
     # Never indexed: no compression table of a connection may hold a secret (RFC 7541, 7.1.3).
     fields, path = pool.placement.put(
         data.headers.fields, data.path, NeverIndexedHeaderTuple(place_name, value)
@@ -219,7 +258,8 @@ def learn(flow: http.HTTPFlow, passage: Passage, response: http.Response) -> Non
         said += ", disabled"
     if verdict.action in (Action.COOLDOWN, Action.DISABLE):
         logger.warning("pool %s: %s", pool.name, said)
-    annotate(flow, pool, said, passage, ":key:")
+    annotate(flow, pool, credential.id, passage.attempts)
+    tell(flow, said, ":key:")
     if settings.expose:
         exposed = {
             "X-Rotate-Credential": f"{pool.name}/{credential.id}",
@@ -227,42 +267,6 @@ def learn(flow: http.HTTPFlow, passage: Passage, response: http.Response) -> Non
         }
         for name, value in exposed.items():
             response.headers[name.lower() if response.is_http2 else name] = value
-
-
-def show(flow: http.HTTPFlow, pool: Pool, alias: str) -> None:
-    """Put the alias where the credential goes, and nothing of the client's beside it."""
-    data = flow.request.data
-    name = pool.placement.name_for(flow.request.is_http2)
-    fields, data.path = pool.placement.put(data.headers.fields, data.path, (name, pool.show(alias)))
-    data.headers.fields = fields
-
-
-def annotate(
-    flow: http.HTTPFlow, pool: Pool, said: str, passage: Passage | None = None, mark: str = ""
-) -> None:
-    """Tell it in metadata, comment and mark. What the user wrote there stays."""
-    credential = passage.credential if passage else None
-    flow.metadata["rotate"] = {
-        "pool": pool.name,
-        "credential": credential.id if credential else None,
-        "attempts": list(passage.attempts) if passage else [],
-    }
-    _tell(flow, said, mark)
-
-
-def _tell(flow: http.HTTPFlow, said: str, mark: str) -> None:
-    if not flow.comment or flow.comment.startswith(PREFIX):
-        flow.comment = PREFIX + said
-    if flow.marked in MARKS:
-        flow.marked = mark
-
-
-def answer(flow: http.HTTPFlow, refusal: Refusal) -> http.Response:
-    """A refusal as the response that the client gets; a HEAD has no body (RFC 9110, 9.3.2)."""
-    _tell(flow, refusal.message, ":no_entry:")
-    body = "" if flow.request.method == "HEAD" else refusal.body()
-    headers = {"Content-Type": "application/json", **refusal.headers}
-    return http.Response.make(refusal.status, body, headers)
 
 
 def authorities_of(request: http.Request) -> tuple[str, ...]:
@@ -274,6 +278,11 @@ def authorities_of(request: http.Request) -> tuple[str, ...]:
 def place_of(flow: http.HTTPFlow) -> Place:
     """Where mitmproxy dials for this request, and for which name it will verify a certificate."""
     request, server = flow.request, flow.server_conn
+    if not request.host and server.address:
+        # A broken request in a tunnel: mitmproxy gives it up before it knows the destination.
+        host = _canonical(server.address[0])
+        tls = server.tls or flow.client_conn.tls
+        return Place(tls, host, server.address[1], _canonical(flow.client_conn.sni or host))
     host = _canonical(request.host)
     name = None
     if server.address == (request.host, request.port):

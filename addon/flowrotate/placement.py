@@ -5,7 +5,7 @@ credential on the wire, its alias into the flow, and take the client's own crede
 """
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import unquote_to_bytes
@@ -80,6 +80,16 @@ class Placement:
         parts = b"&".join(taken[1])
         return (*self._without(fields), *taken[0]), _joined(bare, parts) if parts else bare
 
+    def but_for(
+        self, taken: tuple[Fields, tuple[bytes, ...]], unwanted: Callable[[Iterable[str]], bool]
+    ) -> tuple[Fields, tuple[bytes, ...]]:
+        """What was `taken`, without the fields and parts whose credentials are `unwanted`."""
+        fields, parts = taken
+        return (
+            tuple(f for f in fields if not unwanted(_given(f[1]))),
+            tuple(p for p in parts if not unwanted(_given(p.partition(b"=")[2]))),
+        )
+
     def _without(self, fields: Fields) -> Fields:
         return tuple(f for f in fields if f[0].lower() not in self.headers)
 
@@ -101,17 +111,22 @@ def _joined(target: bytes, part: bytes) -> bytes:
 
 
 def credentials_in(placement: Placement, fields: Fields, target: bytes) -> Iterator[str]:
-    """What a client gives as its credential: as bearer, basic password, or where the pool's goes.
-
-    Header values are given whole, too.
-    """
-    for name in {b"authorization", *([placement.header.lower()] if placement.header else ())}:
-        for value in header_values(fields, name):
-            yield value
-            scheme, _, rest = value.strip().partition(" ")
-            yield _basic_password(rest.strip()) if scheme.lower() == "basic" else rest.strip()
+    """What a client gives as its credential: in Authorization, or where the pool's goes."""
+    names = {b"authorization", *([placement.header.lower()] if placement.header else ())}
+    for name, value in fields:
+        if name.lower() in names:
+            yield from _given(value)
     for part in placement.taken((), target)[1]:
-        yield unquote_to_bytes(part.partition(b"=")[2]).decode("utf-8", "surrogateescape")
+        yield from _given(part.partition(b"=")[2])
+
+
+def _given(value: bytes) -> Iterator[str]:
+    """A value as a credential: whole, unescaped, after its scheme, as basic password."""
+    text = value.decode("utf-8", "surrogateescape")
+    scheme, _, rest = text.strip().partition(" ")
+    yield text
+    yield unquote_to_bytes(value).decode("utf-8", "surrogateescape")
+    yield _basic_password(rest.strip()) if scheme.lower() == "basic" else rest.strip()
 
 
 def _basic_password(value: str) -> str:

@@ -61,8 +61,8 @@ class Rotator:
     wall: Callable[[], float] = time.time
     settings: Settings = field(default_factory=Settings)
     pools: dict[str, Pool] = field(default_factory=dict)
-    broken: str = ""
-    """Why there are no pools although a secrets file was named: then nothing is forwarded."""
+    broken: str = "Flow Rotate is not configured yet"
+    """Why it is not known what belongs to a pool. While there is a reason, nothing is forwarded."""
     _hosts: HostMap[Pool] = field(default_factory=HostMap)
     _swapping: threading.Lock = field(default_factory=threading.Lock)
     """One swap at a time. Readers need no lock: each attribute is replaced whole."""

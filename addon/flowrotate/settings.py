@@ -1,9 +1,12 @@
 """mitmproxy options -> frozen Settings, and where the secrets file is."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
+from typing import TypeVar
 
 from .config import parse_fail_option
 from .guard import Network
@@ -11,8 +14,10 @@ from .secret import Secret
 from .verdict import FailRules
 
 DEFAULT_FAIL = "401=disable,429=cooldown"
-LONGEST_COOLDOWN_OPTION = 86_400
 TOKEN_ALIAS = "[rotate:client-token]"  # noqa: S105  # an alias is what is no secret
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class Settings:
 
 
 class SettingsError(ValueError):
-    """One bad option: the message names it, the value's place, and the mend."""
+    """Bad options: a line for each, which names it, the value's place, and the mend."""
 
 
 def parse_settings(
@@ -42,23 +47,44 @@ def parse_settings(
     env: Mapping[str, str],
     read: Callable[[Path], str] = Path.read_text,
 ) -> Settings:
-    """Raises SettingsError."""
-    try:
-        rules = parse_fail_option(fail)
-    except ValueError as e:
-        raise SettingsError(f"rotate_fail: {e}") from e
-    if not 1 <= cooldown <= LONGEST_COOLDOWN_OPTION:
-        raise SettingsError(f"rotate_cooldown: write 1 to {LONGEST_COOLDOWN_OPTION} seconds")
-    if not 0 <= retries <= 100:
-        raise SettingsError("rotate_retries: write 0 to 100 further credentials")
-    return Settings(
-        fail=rules,
-        cooldown=cooldown,
-        retries=retries,
-        client_token=_token(client_token, env, read) if client_token else None,
-        allow_clients=tuple(_network(n, text) for n, text in enumerate(allow_clients, 1)),
+    """Raises SettingsError with everything that is wrong."""
+    problems: list[str] = []
+
+    def take(make: Callable[[], T], otherwise: T) -> T:
+        try:
+            return make()
+        except ValueError as e:
+            problems.append(str(e))
+            return otherwise
+
+    settings = Settings(
+        fail=take(lambda: _fail(fail), ()),
+        cooldown=take(lambda: _between("rotate_cooldown", cooldown, 1, 86_400, "seconds"), 1),
+        retries=take(lambda: _between("rotate_retries", retries, 0, 100, "further credentials"), 0),
+        client_token=take(lambda: _token(client_token, env, read), None),
+        allow_clients=tuple(
+            network
+            for n, text in enumerate(allow_clients, 1)
+            if (network := take(partial(_network, n, text), None))
+        ),
         expose=expose,
     )
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return settings
+
+
+def _fail(text: str) -> FailRules:
+    try:
+        return parse_fail_option(text)
+    except ValueError as e:
+        raise SettingsError(f"rotate_fail: {e}") from e
+
+
+def _between(name: str, value: int, least: int, most: int, unit: str) -> int:
+    if not least <= value <= most:
+        raise SettingsError(f"{name}: write {least} to {most} {unit}")
+    return value
 
 
 def _network(n: int, text: str) -> Network:
@@ -66,19 +92,22 @@ def _network(n: int, text: str) -> Network:
         return ip_network(text)
     except ValueError as e:
         raise SettingsError(
-            f"rotate_allow_clients: entry {n} is no network: write it as 192.168.1.0/24"
+            f"rotate_allow_clients: entry {n} is no network: write the network's first address "
+            "and its length, as 192.168.1.0/24, and one --set for each"
         ) from e
 
 
-def _token(spec: str, env: Mapping[str, str], read: Callable[[Path], str]) -> Secret:
+def _token(spec: str, env: Mapping[str, str], read: Callable[[Path], str]) -> Secret | None:
     """The token that `env:NAME` or `@FILE` leads to; its text itself is never an option."""
+    if not spec:
+        return None
     if spec.startswith("env:"):
         text = env.get(spec.removeprefix("env:"), "")
         missing = "the environment variable that it names is not set"
     elif spec.startswith("@"):
         try:
             text = read(Path(spec[1:]).expanduser()).strip()
-        except (OSError, ValueError) as e:
+        except (OSError, ValueError, RuntimeError) as e:
             raise SettingsError("rotate_client_token: the file that it names can't be read") from e
         missing = "the file that it names is empty"
     else:
@@ -99,7 +128,8 @@ def find_secrets(
     """The secrets file, and the places looked at when none was named and none is there."""
     named = option or env.get("FLOW_ROTATE_SECRETS", "")
     if named:
-        return Path(named).expanduser(), ()
+        # Path.expanduser raises where there is no home folder; this one leaves the ~ in.
+        return Path(os.path.expanduser(named)), ()  # noqa: PTH111
     places = [home / ".config" / "flow-rotate" / "secrets.yaml"]
     # In site-packages the folder above is not the project's.
     if package.parent.name == "addon":

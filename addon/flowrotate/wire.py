@@ -15,6 +15,7 @@ from mitmproxy.proxy.layers.http._events import (
     HttpEvent,
     RequestEndOfMessage,
     RequestHeaders,
+    RequestTrailers,
     ResponseHeaders,
 )
 from mitmproxy.proxy.layers.http._hooks import HttpResponseHeadersHook
@@ -23,6 +24,7 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 from OpenSSL import SSL
 
 from . import passage as passages
+from .display import answer
 from .guard import Refusal, internal
 from .passage import Passage
 
@@ -66,15 +68,26 @@ class RotatingStream(MitmproxyStream):
         return steps
 
     def state_consume_request_body(self, event: HttpEvent) -> Steps:
+        self._strip(event)
         steps: Steps = super().state_consume_request_body(event)
         whole = isinstance(event, RequestEndOfMessage)
         return self._sealing(steps) if whole else steps
 
+    def state_stream_request_body(self, event: HttpEvent) -> Steps:
+        self._strip(event)
+        steps: Steps = super().state_stream_request_body(event)
+        return steps
+
+    def _strip(self, event: HttpEvent) -> None:
+        passage = self.passage or passages.PASSAGES.get(self.flow)
+        if isinstance(event, RequestTrailers) and passage and passage.taken is not None:
+            event.trailers = passages.without_credentials(passage.pool, event.trailers)
+
     def start_request_stream(self) -> Steps:
-        early = passages.PASSAGES.get(self.flow)
-        if early and early.refusal:
-            # Refused in the hook already; only then did the body outgrow stream_large_bodies.
-            return self._answer(early.refusal)
+        if self.flow.response:
+            # Answered in a hook, and only then the body outgrew stream_large_bodies. Bare
+            # mitmproxy crashes here (NotImplementedError), and the client waits for ever.
+            return self._send_own_response()
         return self._sealing(super().start_request_stream())
 
     def make_server_connection(self) -> layer.CommandGenerator[bool]:
@@ -117,7 +130,9 @@ class RotatingStream(MitmproxyStream):
 
     def _seal(self) -> http.Request | Refusal:
         assert self.passage
-        return passages.seal(self.flow, self.passage, self._verified())
+        address = self.context.server.address
+        assert address
+        return passages.seal(self.flow, self.passage, address, self._verified())
 
     def _verified(self) -> str | None:
         """The name for which the server's certificate was verified, by this connection's own mode.
@@ -134,7 +149,11 @@ class RotatingStream(MitmproxyStream):
 
     def _answer(self, refusal: Refusal) -> Steps:
         """Answer in the upstream's place, as mitmproxy does for a response that an addon sets."""
-        self.flow.response = passages.answer(self.flow, refusal)
+        self.flow.response = answer(self.flow, refusal)
+        yield from self._send_own_response()
+
+    def _send_own_response(self) -> Steps:
+        assert self.flow.response
         self.flow.response.timestamp_start = time.time()
         whole = self.client_state == self.state_done
         yield HttpResponseHeadersHook(self.flow)

@@ -8,8 +8,7 @@ import ssl
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -17,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from .certs import make_authority
+from .certs import Authority, make_authority
 from .evidence import Evidence, gather
 from .proxy import Proxy
 from .service import KEYS, Service
@@ -36,60 +35,74 @@ def run(*, keep: bool, as_json: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="flow-rotate-demo-") as name:
         folder = Path(name)
         service = Service({id: f"sk-{id}-{secrets.token_hex(16)}" for id in KEYS})
-        with _running(folder, service) as (proxy, upstream):
-            console.print(f"mitmproxy at {proxy.url}, upstream at {upstream}")
-            statuses = list(_send(proxy, upstream, console))
+        authority = make_authority(folder, ["localhost"])
+        with ThreadedUpstream(service, leaf=authority.leaf) as server:
+            evidence = _prove(folder, service, server, authority, console)
+            if as_json:
+                print(json.dumps(evidence.as_json(), indent=2), flush=True)
+            else:
+                _show(console, evidence)
             if keep:
-                _wait(console, proxy, upstream)
-            proxy.stop()
-            capture, har = folder / "flows.mitm", folder / "flows.har"
-            artefacts = {
-                "the captured flows": capture.read_bytes(),
-                "the HAR export": har.read_bytes(),
-                "the proxy's log": proxy.text.encode(),
-            }
-        evidence = gather(service, statuses, capture, artefacts)
-    if as_json:
-        print(json.dumps(evidence.as_json(), indent=2))
-    else:
-        _show(console, evidence)
+                with _proxy(folder, service, server, authority, {}) as proxy:
+                    _wait(console, proxy, server)
     return 0 if evidence.ok else 1
 
 
-@contextmanager
-def _running(folder: Path, service: Service) -> Iterator[tuple[Proxy, str]]:
-    """The upstream and, before it, the real mitmdump with the real script."""
-    authority = make_authority(folder, ["localhost"])
-    with ThreadedUpstream(service, leaf=authority.leaf) as upstream:
-        config = {
-            "name": "demo",
-            "hosts": [f"localhost:{upstream.port}"],
-            "credentials": [{"id": id, "secret": s} for id, s in service.secrets.items()],
-        }
-        file = folder / "secrets.json"
-        file.touch(mode=0o600)
-        file.write_text(json.dumps({"pools": [config]}))
-        options = {
-            "rotate_secrets": str(file),
-            "hardump": str(folder / "flows.har"),
-            "flow_detail": "3",
-            "termlog_verbosity": "debug",
-        }
-        with Proxy(
-            folder / "mitmproxy",
-            trust=authority.ca,
-            options=options,
-            args=["-w", str(folder / "flows.mitm")],
-        ) as proxy:
-            yield proxy, f"https://localhost:{upstream.port}"
+def _prove(
+    folder: Path,
+    service: Service,
+    server: ThreadedUpstream,
+    authority: Authority,
+    console: Console,
+) -> Evidence:
+    """Send the requests, end the proxy, and look at what everybody has of it."""
+    capture, har = folder / "flows.mitm", folder / "flows.har"
+    options = {
+        "hardump": str(har),
+        "save_stream_file": str(capture),
+        "flow_detail": "3",
+        "termlog_verbosity": "debug",
+    }
+    with _proxy(folder, service, server, authority, options) as proxy:
+        console.print(f"mitmproxy at {proxy.url}, upstream at {server.url('')}")
+        statuses = list(_send(proxy, server, console))
+        proxy.stop()
+    artefacts = {
+        "the captured flows": capture.read_bytes(),
+        "the HAR export": har.read_bytes(),
+        "the proxy's log": proxy.text.encode(),
+    }
+    return gather(service, statuses, capture, artefacts)
 
 
-def _send(proxy: Proxy, upstream: str, console: Console) -> Iterator[int]:
+def _proxy(
+    folder: Path,
+    service: Service,
+    server: ThreadedUpstream,
+    authority: Authority,
+    options: Mapping[str, str],
+) -> Proxy:
+    """The real mitmdump with the real script and the service's keys."""
+    config = {
+        "name": "demo",
+        "hosts": [f"localhost:{server.port}"],
+        "credentials": [{"id": id, "secret": s} for id, s in service.secrets.items()],
+    }
+    file = folder / "secrets.json"
+    file.touch(mode=0o600)
+    file.write_text(json.dumps({"pools": [config]}))
+    return Proxy(
+        folder / "mitmproxy",
+        trust=authority.ca,
+        options={"rotate_secrets": str(file), **options},
+    )
+
+
+def _send(proxy: Proxy, server: ThreadedUpstream, console: Console) -> Iterator[int]:
     """The status of each request, as any client that knows one key would get it."""
     context = ssl.create_default_context(cafile=str(proxy.ca))
-    host, port = upstream.removeprefix("https://").split(":")
     connection = http.client.HTTPSConnection("127.0.0.1", proxy.port, context=context, timeout=10)
-    connection.set_tunnel(host, int(port))
+    connection.set_tunnel("localhost", server.port)
     headers = {"Authorization": f"Bearer {PLACEHOLDER}", "Content-Type": "application/json"}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console) as progress:
@@ -101,9 +114,9 @@ def _send(proxy: Proxy, upstream: str, console: Console) -> Iterator[int]:
     connection.close()
 
 
-def _wait(console: Console, proxy: Proxy, upstream: str) -> None:
-    """Until Ctrl-C, or until the proxy ends."""
-    curl = f"curl --proxy {proxy.url} --cacert {proxy.ca} {upstream}{PATH} -d '{BODY}'"
+def _wait(console: Console, proxy: Proxy, server: ThreadedUpstream) -> None:
+    """Until Ctrl-C or SIGTERM."""
+    curl = f"curl --proxy {proxy.url} --cacert {proxy.ca} {server.url(PATH)} -d '{BODY}'"
     console.print("\nStill running; try it as often as you like, and end it with Ctrl-C:\n")
     console.print(f"  {escape(curl)}\n", soft_wrap=True)
     stop = threading.Event()
