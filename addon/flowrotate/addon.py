@@ -163,8 +163,8 @@ def _take_deferred() -> None:
     """
     deferred = ctx.options.deferred
     kinds = {name: kind for name, kind, _, _ in OPTIONS}
-    for name in [name for name in deferred if name.startswith("rotate_")]:
-        value = deferred.pop(name)
+    ours = {name: deferred.pop(name) for name in list(deferred) if name.startswith("rotate_")}
+    for name, value in ours.items():
         if name not in kinds:
             close = difflib.get_close_matches(name, kinds, n=1)
             mend = f": did you mean {close[0]}?" if close else ""

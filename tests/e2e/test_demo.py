@@ -2,6 +2,9 @@
 
 import json
 import re
+import shlex
+import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -49,6 +52,25 @@ def test_the_demo_for_programs() -> None:
         "revoked": "disabled",
     }
     assert sum(outcome["client"].values()) == 60
+
+
+def test_keep_leaves_it_running_for_the_curl_line_that_it_prints() -> None:
+    if not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    env = clean_environment() | {"PYTHONPATH": str(ROOT / "addon"), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "flowrotate", "demo", "--keep"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        curl = next(line for line in running.stdout if line.startswith("  curl "))
+        first, second = (
+            subprocess.run(shlex.split(curl), env=env, capture_output=True, text=True).stdout
+            for _ in range(2)
+        )
+        running.send_signal(signal.SIGINT)
+        assert "NOT SO" not in running.stdout.read()
+    assert "Hello!" in first
+    assert "Too many requests" in second
+    assert running.returncode == 0
 
 
 def rows(alpha: int, beta: int, limited: int = 1, revoked: int = 1) -> list[Row]:

@@ -53,6 +53,7 @@ def test_g1_a_front_on_the_same_server_gets_nothing(
         assert "Host is no host of this pool" in refused(c.get(url, headers={"Host": host}))
     assert_nothing(upstream)
     assert c.get(url).status_code == 200
+    assert bearers(upstream.requests) == ["a"]  # who is refused uses up no turn
 
 
 def test_g1_every_host_header_counts(world: World, upstream: ThreadedUpstream) -> None:
@@ -192,11 +193,14 @@ def test_g3_a_request_that_is_sent_elsewhere_does_not_take_the_token_along(world
     )
     headers = {
         "Authorization": "Bearer client-token-canary",
+        "X-Api-Key": "mine",
         "X-Elsewhere": f"localhost:{other.port}",
     }
     world.client(proxy).get(f"http://localhost:{upstream.port}/", headers=headers)
     (request,) = other.requests
     assert "canary" not in str(request)
+    assert "rotate:" not in str(request)
+    assert request.header("x-api-key") == "mine"
     assert_nothing(upstream)
 
 
@@ -254,7 +258,9 @@ def test_g4_a_rebound_name_in_reverse_mode(world: World, upstream: ThreadedUpstr
         assert_nothing(upstream)
         for host in (f"127.0.0.1:{proxy.port}", "localhost", origin, f"[::1]:{proxy.port}"):
             assert c.get(proxy.url, headers={"Host": host}).status_code == 200
-    assert "?" not in bearers(upstream.requests)
+        c.get(proxy.url, headers={"Referer": "http://evil.test/"})
+    seen = bearers(upstream.requests)
+    assert (seen[-1], "?" in seen[:-1]) == ("?", False)
 
 
 # G3: the client token (other machines: test_lan.py)
@@ -322,22 +328,26 @@ def test_g5_the_clients_own_is_in_no_capture(world: World, upstream: ThreadedUps
 
 
 @pytest.mark.parametrize("step", ["admit", "choose", "seal", "learn", "enter"])
+@pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("http2", [False, True])
 def test_g6_a_fault_at_any_step(
-    world: World, upstream: ThreadedUpstream, step: str, http2: bool
+    world: World, upstream: ThreadedUpstream, step: str, http2: bool, streamed: bool
 ) -> None:
     """The fault is put in by a second script, on requests with a path of its own."""
     breaking = world.folder / "breaking.py"
     breaking.write_text(
         "from flowrotate import passage\n"
         f"whole = passage.{step}\n"
-        "def broken(flow, *rest):\n"
+        "def broken(flow, *rest, **more):\n"
         "    if flow.request.path == '/break':\n"
         "        raise RuntimeError('sk-canary-a-7f3a9c')\n"
-        "    return whole(flow, *rest)\n"
+        "    return whole(flow, *rest, **more)\n"
         f"passage.{step} = broken\n"
     )
-    proxy = world.proxy(pool([f"localhost:{upstream.port}"]), scripts=[SCRIPT, breaking])
+    options = {"stream_large_bodies": "100"} if streamed else {}
+    proxy = world.proxy(
+        pool([f"localhost:{upstream.port}"]), scripts=[SCRIPT, breaking], options=options
+    )
     c = world.client(proxy, http2=http2)
     url = f"https://localhost:{upstream.port}/"
     assert c.get(url).status_code == 200

@@ -73,6 +73,41 @@ def test_the_environment_names_the_file(world: World) -> None:
     assert "canary" in (upstream.requests[0].header("authorization") or "")
 
 
+TYPOS = [
+    ("rotate_cooldown", "abc", "rotate_cooldown: write a whole number"),
+    ("rotate_cooldown", "1.5", "rotate_cooldown: write a whole number"),
+    ("rotate_expose", "maybe", "rotate_expose: write true or false"),
+    ("rotate_exposed", "true", "rotate_exposed: there is no such option: did you mean rotate_e"),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "message"), TYPOS)
+def test_a_mistyped_option_stops_the_start(
+    world: World, option: str, value: str, message: str
+) -> None:
+    """mitmproxy itself would run on, without the addon and without a word."""
+    proxy = world.make_proxy(pool(["a.test"]), options={option: value, "rotate_retries": "-1"})
+    assert proxy.run_to_exit() == 1
+    said = lines(proxy.text)
+    assert any(line.startswith(message) for line in said), proxy.text
+    assert any(line.startswith("rotate_retries: ") for line in said), proxy.text
+    assert "Traceback" not in proxy.text
+
+
+def test_mistyped_options_in_mitmproxys_own_file(world: World) -> None:
+    proxy = world.make_proxy(pool(["a.test"]))
+    proxy.folder.mkdir()
+    config = proxy.folder / "config.yaml"
+    config.write_text(
+        "rotate_cooldown: abc\nrotate_allow_clients: 10.0.0.0/8\nrotate_fail: {a: b}\n"
+    )
+    assert proxy.run_to_exit() == 1
+    said = lines(proxy.text)
+    for option in ("rotate_cooldown: write", "rotate_allow_clients: write", "rotate_fail: write"):
+        assert any(line.startswith(option) for line in said), proxy.text
+    assert "Traceback" not in proxy.text
+
+
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [

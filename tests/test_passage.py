@@ -1,0 +1,89 @@
+"""One request's way, step by step, where no traffic could get the timing right."""
+
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from mitmproxy.http import Headers, HTTPFlow, Request
+from mitmproxy.test import tflow
+
+from flowrotate import passage
+from flowrotate.config import parse
+from flowrotate.passage import Passage
+from flowrotate.rotator import ROTATOR
+from flowrotate.secret import Secret
+from flowrotate.settings import Settings
+from flowrotate.sources import ResolvedPool
+
+
+@pytest.fixture(autouse=True)
+def rotator() -> Iterator[None]:
+    before = ROTATOR.settings, ROTATOR.pools
+    yield
+    ROTATOR.swap(before[0], [pool.resolved for pool in before[1].values()])
+
+
+def use(text: str) -> None:
+    (spec,) = parse(text.encode(), "x.yaml").pools
+    secrets = [c.source.value for c in spec.credentials]
+    resolved = [s if isinstance(s, Secret) else Secret(s, "") for s in secrets]
+    ROTATOR.swap(Settings(), [ResolvedPool(spec, tuple(resolved))])
+
+
+def flow(**headers: str) -> HTTPFlow:
+    made = tflow.tflow(req=Request.make("GET", "https://a.test/", headers=Headers(host="a.test")))
+    made.request.headers.update(headers)
+    made.client_conn.peername = ("127.0.0.1", 1)
+    made.server_conn.address, made.server_conn.sni = ("a.test", 443), "a.test"
+    made.live = True
+    return made
+
+
+def on_its_way(made: HTTPFlow) -> Passage:
+    assert passage.enter(made) is None
+    chosen = passage.choose(made, ())
+    assert isinstance(chosen, Passage)
+    return chosen
+
+
+def test_a_reload_changes_nothing_for_a_request_in_flight() -> None:
+    use("{hosts: [a.test], inject: 'x-api-key: {secret}', credentials: [sk-canary]}")
+    made = flow(authorization="mine")
+    chosen = on_its_way(made)
+    basic = "inject: 'Authorization: Basic {basic}', username: user"
+    use(f"{{hosts: [b.test], {basic}, credentials: [sk-canary]}}")
+    sealed: Any = passage.seal(made, chosen, ("a.test", 443), "a.test")
+    assert sealed.headers["x-api-key"] == "sk-canary"
+    assert "authorization" not in sealed.headers
+
+
+def test_the_flow_never_holds_what_goes_on_the_wire() -> None:
+    use("{hosts: [a.test], credentials: [sk-canary]}")
+    made = flow(authorization="Bearer mine")
+    chosen = on_its_way(made)
+    sealed: Any = passage.seal(made, chosen, ("a.test", 443), "a.test")
+    assert sealed.headers["authorization"] == "Bearer sk-canary"
+    assert made.request.headers["authorization"] == "Bearer [rotate:default/default-1]"
+    assert "canary" not in str(made.get_state())
+    assert "canary" not in repr([chosen, chosen.pool, chosen.credential, ROTATOR])
+
+
+def test_what_the_user_wrote_on_a_flow_stays() -> None:
+    use("{hosts: [a.test], credentials: [sk-canary]}")
+    made = flow()
+    made.comment, made.marked = "look here", ":grapes:"
+    on_its_way(made)
+    assert (made.comment, made.marked) == ("look here", ":grapes:")
+    assert made.metadata["rotate"]["credential"] == "default-1"
+
+
+def test_nothing_is_kept_of_a_flow_that_is_gone() -> None:
+    use("{hosts: [a.test], credentials: [sk-canary]}")
+    before = len(passage.PASSAGES)
+    made = flow()
+    passage.enter(made)
+    assert len(passage.PASSAGES) == before + 1
+    del made
+    gc.collect()
+    assert len(passage.PASSAGES) == before
