@@ -7,7 +7,7 @@ bin := ".venv/bin"
 
 # List the recipes
 default:
-    @just --list --unsorted
+    @{{ just_executable() }} --list --unsorted
 
 # Run the main job against an embedded upstream and prove that it worked (--keep leaves it running)
 demo *ARGS: _venv
@@ -15,11 +15,11 @@ demo *ARGS: _venv
 
 # Run mitmdump with the addon and your secrets (secrets/secrets.yaml)
 run *ARGS: _venv
-    @just _with mitmdump "$@"
+    @{{ just_executable() }} _with mitmdump "$@"
 
 # The same with mitmweb, to look at the flows in a browser
 web *ARGS: _venv
-    @just _with mitmweb "$@"
+    @{{ just_executable() }} _with mitmweb "$@"
 
 # Pass all tests (arguments go to pytest)
 test *ARGS: _venv
