@@ -10,14 +10,17 @@ default:
     @{{ just_executable() }} --list --unsorted
 
 # Run the main job against an embedded upstream and prove that it worked (--keep leaves it running)
+[no-exit-message]
 demo *ARGS: _venv
     @{{ bin }}/flow-rotate demo "$@"
 
 # Run mitmdump with the addon and your secrets (secrets/secrets.yaml)
+[no-exit-message]
 run *ARGS: _venv
     @{{ just_executable() }} _with mitmdump "$@"
 
 # The same with mitmweb, to look at the flows in a browser
+[no-exit-message]
 web *ARGS: _venv
     @{{ just_executable() }} _with mitmweb "$@"
 
@@ -46,6 +49,7 @@ clean:
     find addon tests -name __pycache__ -prune -exec rm -rf {} +
 
 # On loopback, unless the arguments say otherwise: mitmproxy itself listens everywhere.
+[no-exit-message]
 _with TOOL *ARGS:
     #!/bin/sh
     set -eu
