@@ -56,7 +56,10 @@ def short(rest: str, credentials: str = f"[{C}]") -> str:
     return f"hosts: [a.example]\ncredentials: {credentials}\n{rest}\n"
 
 
-UNKNOWN = "unknown key (its text is not shown, it may be a secret); known keys: "
+def unknown(number: int) -> str:
+    return f"unknown key, number {number} here (not shown, it may be a secret); known keys: "
+
+
 POOL_KEYS = (
     "name, hosts, paths, methods, inject, strip, fail, cooldown, browsers, strategy, username, "
     "credentials"
@@ -181,7 +184,7 @@ BAD_DOCUMENTS: list[tuple[str, str | bytes, list[str]]] = [
 
 BAD_TOPS: list[tuple[str, str, list[str]]] = [
     ("s.json", "{}", [NO_POOLS]),
-    ("s.yaml", f"{C}: {C}", [UNKNOWN + "pools, " + POOL_KEYS, NO_POOLS]),
+    ("s.yaml", f"{C}: {C}", [unknown(1) + "pools, " + POOL_KEYS, NO_POOLS]),
     ("s.yaml", f"pool: [{C}]", ["unknown key 'pool': did you mean 'pools'?", NO_POOLS]),
     ("s.yaml", "pools:\n", ["pools: write a list, in [ ]"]),
     ("s.yaml", "pools: []\n", ["pools: empty: write at least one pool"]),
@@ -232,10 +235,10 @@ BAD_POOLS: list[tuple[str, list[str]]] = [
     ),
     (short(f"hostss: [{C}]"), ["unknown key 'hostss': did you mean 'hosts'?"]),
     (short(f"stickyy: {C}"), ["unknown key 'stickyy': did you mean 'sticky'?"]),
-    (short(f"Hosts: [{C}]"), [UNKNOWN + POOL_KEYS]),
-    (short(f"{C}: {C}"), [UNKNOWN + POOL_KEYS]),
-    (short("skcanary: x"), [UNKNOWN + POOL_KEYS]),
-    (short(f"7: {C}"), [UNKNOWN + POOL_KEYS]),
+    (short(f"Hosts: [{C}]"), [unknown(3) + POOL_KEYS]),
+    (short(f"{C}: {C}"), [unknown(3) + POOL_KEYS]),
+    (short("skcanary: x"), [unknown(3) + POOL_KEYS]),
+    (short(f"7: {C}"), [unknown(3) + POOL_KEYS]),
     *[
         (short(f"{key}: {C}"), [f"{key}: {LATER}"])
         for key in ("sticky", "cooldown_by", "retries", "hold", "pin")
@@ -411,6 +414,15 @@ BAD_CREDENTIALS: list[tuple[str, list[str]]] = [
     (f"['{C} ']", ["credentials[0]: the secret begins or ends with a space: remove it"]),
     (f"['Bearer {C}']", [f"credentials[0]: {VISIBLE}"]),
     (f"['{C}ü']", [f"credentials[0]: {VISIBLE}"]),
+    (f"[{{evn: {C}}}]", ["credentials[0]: unknown key 'evn': did you mean 'env'?"]),
+    (f"[{{id: a, key: {C}}}]", [f"credentials[0]: {unknown(2)}{CREDENTIAL_KEYS}"]),
+    ("[$OPENAI_KEY]", ["credentials[0]: this names an environment variable: write {env: NAME}"]),
+    ('["${key}"]', ["credentials[0]: this names an environment variable: write {env: NAME}"]),
+    ("['env:KEY']", ["credentials[0]: this names an environment variable: write {env: NAME}"]),
+    (
+        "[sk-put-your-first-key-here]",
+        ["credentials[0]: this is the example's text: put your own secret in"],
+    ),
     ("[{}]", ["credentials[0]: no secret: write one of secret, env and file"]),
     (
         f"[{{id: a, env: A, secret: {C}}}]",
@@ -439,8 +451,8 @@ BAD_CREDENTIALS: list[tuple[str, list[str]]] = [
         f"[{{secret: {C}, disabeld: true}}]",
         ["credentials[0]: unknown key 'disabeld': did you mean 'disabled'?"],
     ),
-    (f"[{{secret: {C}, {C}: true}}]", [f"credentials[0]: {UNKNOWN}{CREDENTIAL_KEYS}"]),
-    (f"[{{secret: {C}, token: {C}}}]", [f"credentials[0]: {UNKNOWN}{CREDENTIAL_KEYS}"]),
+    (f"[{{secret: {C}, {C}: true}}]", [f"credentials[0]: {unknown(2)}{CREDENTIAL_KEYS}"]),
+    (f"[{{secret: {C}, token: {C}}}]", [f"credentials[0]: {unknown(2)}{CREDENTIAL_KEYS}"]),
     *[
         (f"[{{{key}: {C}}}]", [f"credentials[0].{key}: {LATER}"])
         for key in ("command", "keyring", "jwt", "oauth2")

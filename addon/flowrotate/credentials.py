@@ -70,13 +70,13 @@ def read_credentials(
 def _credential(
     section: Section, pool: PoolSpec, number: int, username: str | None
 ) -> CredentialSpec | None:
-    section.check_keys(CREDENTIAL_KEYS, LATER_CREDENTIAL_KEYS)
+    understood = section.check_keys(CREDENTIAL_KEYS, LATER_CREDENTIAL_KEYS)
     id = section.one("id", text_as(parse_name), f"{pool.name}-{number}")
     username = read_username(section, username)
     if pool.inject.needs_username and username is None:
         section.fault("username", "missing: {basic} needs one here or on the pool")
     disabled = section.one("disabled", as_flag, False)
-    source = _source(section, alias_of(pool.name, id))
+    source = _source(section, alias_of(pool.name, id), understood)
     if not source:
         return None
     spec = CredentialSpec(id, pool.name, source, username, disabled, section.place)
@@ -89,7 +89,8 @@ def _credential(
     return spec
 
 
-def _source(section: Section, alias: str) -> Source | None:
+def _source(section: Section, alias: str, understood: bool) -> Source | None:
+    """Noted when missing, unless a key that was not `understood` may be meant for it."""
     kinds = [key for key in SOURCE_KEYS if key in section.data]
     if len(kinds) > 1:
         section.fault("", "write only one of secret, env and file")
@@ -103,7 +104,7 @@ def _source(section: Section, alias: str) -> Source | None:
     if "file" in kinds:
         path = section.one("file", text_as(_parse_path), "")
         return Source("file", path) if path else None
-    if not any(key in section.data for key in LATER_SOURCE_KEYS):
+    if understood:
         section.fault("", "no secret: write one of secret, env and file")
     return None
 

@@ -16,6 +16,8 @@ NOT_YET = "not yet supported by this version"
 
 _HARMLESS_KEY = re.compile(r"[a-z_]{1,24}")
 _CLOSE = 0.75
+_SHORT = 6  # characters; too few for a secret, and one typing error is a large part of them
+_CLOSE_WHEN_SHORT = 0.65
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +77,25 @@ class Section:
                 self.fault(f"{key}[{n}]", str(e))
         return tuple(read)
 
-    def check_keys(self, known: tuple[str, ...], later: tuple[str, ...] = ()) -> None:
-        """Note every key that is unknown, or known to a later version only."""
-        for key in self.data:
+    def check_keys(self, known: tuple[str, ...], later: tuple[str, ...] = ()) -> bool:
+        """Note every key that is unknown, or known to a later version only; True if none is."""
+        before = len(self.problems)
+        for number, key in enumerate(self.data, 1):
             if key in later:
                 self.fault(str(key), NOT_YET)
             elif key not in known:
-                self.fault("", _unknown(key, known, later))
+                self.fault("", _unknown(number, key, known, later))
+        return len(self.problems) == before
 
 
-def _unknown(key: object, known: tuple[str, ...], later: tuple[str, ...]) -> str:
+def _unknown(number: int, key: object, known: tuple[str, ...], later: tuple[str, ...]) -> str:
     if isinstance(key, str) and _HARMLESS_KEY.fullmatch(key):
-        close = get_close_matches(key, (*known, *later), n=1, cutoff=_CLOSE)
+        cutoff = _CLOSE if len(key) > _SHORT else _CLOSE_WHEN_SHORT
+        close = get_close_matches(key, (*known, *later), n=1, cutoff=cutoff)
         if close:
             return f"unknown key '{key}': did you mean '{close[0]}'?"
     shown = ", ".join(known)
-    return f"unknown key (its text is not shown, it may be a secret); known keys: {shown}"
+    return f"unknown key, number {number} here (not shown, it may be a secret); known keys: {shown}"
 
 
 def as_text(value: object) -> str:
