@@ -6,7 +6,7 @@ import pytest
 
 from flowrotate.config import parse
 from flowrotate.guard import Place
-from flowrotate.rotator import ROTATOR, Rotator
+from flowrotate.rotator import Rotator
 from flowrotate.secret import Secret
 from flowrotate.settings import Settings
 from flowrotate.sources import ResolvedPool
@@ -40,13 +40,6 @@ def found(made: Rotator, host: str, method: str = "GET", path: str = "/", **plac
     where = {"tls": True, "host": host, "port": 443, "server_name": host} | place
     hit = made.find(Place(**where), method, path)  # type: ignore[arg-type]
     return hit.name if hit else "-"
-
-
-def test_there_is_one_for_the_process() -> None:
-    import flowrotate.passage
-    import flowrotate.rotator
-
-    assert flowrotate.passage.ROTATOR is flowrotate.rotator.ROTATOR is ROTATOR
 
 
 def test_pools_by_host_path_and_method() -> None:
