@@ -36,7 +36,7 @@ def ask(
 def _exchange(tls: ssl.SSLSocket, headers: Headers, body: bytes, trailers: Headers) -> int | None:
     config = h2.config.H2Configuration(
         client_side=True,
-        header_encoding="utf-8",
+        header_encoding=None,
         validate_outbound_headers=False,
         normalize_outbound_headers=False,
     )
@@ -51,7 +51,7 @@ def _exchange(tls: ssl.SSLSocket, headers: Headers, body: bytes, trailers: Heade
     while data := tls.recv(65536):
         for event in connection.receive_data(data):
             if isinstance(event, h2.events.ResponseReceived):
-                return int(dict(event.headers)[":status"])
+                return int(dict(event.headers)[b":status"])
             if isinstance(event, h2.events.ConnectionTerminated | h2.events.StreamReset):
                 return None
     return None
