@@ -26,7 +26,7 @@ web *ARGS: _venv
 
 # Pass all tests (arguments go to pytest)
 test *ARGS: _venv
-    @{{ bin }}/python -m pytest "$@"
+    @{{ bin }}/python -m pytest --numprocesses auto --dist worksteal "$@"
 
 # Lint, formatting, types, and the README's commands and tables against the code
 check: _venv
