@@ -30,7 +30,6 @@ def placement(pool: str = "") -> Placement:
                 (b"x-api-key", b"x"),
                 (b"API-KEY", b"x"),
                 (b"X-Goog-Api-Key", b"x"),
-                (b"Proxy-Authorization", b"x"),
                 HOST,
             ),
             (HOST, (b"Authorization", b"NEW")),

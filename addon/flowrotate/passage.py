@@ -19,7 +19,7 @@ from typing import TypeVar
 from hpack import NeverIndexedHeaderTuple
 from mitmproxy import http
 from mitmproxy.connection import Address
-from mitmproxy.proxy.mode_specs import LocalMode, WireGuardMode
+from mitmproxy.proxy.mode_specs import LocalMode, UpstreamMode, WireGuardMode
 
 from . import guard
 from .display import annotate, show, tell
@@ -79,6 +79,7 @@ def enter(flow: http.HTTPFlow) -> Refusal | None:
     if pool is None:
         return None
     if flow.response or flow.error or not flow.live:
+        _drop_proxy_login(flow)
         show(flow, pool, f"[rotate:{pool.name}]")
         return None
     passage = PASSAGES[flow] = admit(flow, pool, place)
@@ -110,6 +111,7 @@ def admit(flow: http.HTTPFlow, pool: Pool, place: Place) -> Passage:
         if token and not shown:
             refusal = refusal or guard.NO_TOKEN
     taken = pool.placement.taken(request.headers.fields, request.data.path)
+    _drop_proxy_login(flow)
     show(flow, pool, f"[rotate:{pool.name}]")
     annotate(flow, pool, None)
     return Passage(pool, taken, refusal)
@@ -119,6 +121,16 @@ def _is_known(flow: http.HTTPFlow) -> bool:
     """Whether the client logged in (mitmproxy's proxyauth), or can only be on this machine."""
     mode = flow.client_conn.proxy_mode
     return "proxyauth" in flow.metadata or isinstance(mode, LocalMode | WireGuardMode)
+
+
+def _drop_proxy_login(flow: http.HTTPFlow) -> None:
+    """It is for this proxy alone (RFC 9110, 11.7.2), where bare mitmproxy would forward it.
+
+    In upstream mode and plain http it is for the next proxy: mitmproxy's upstream_auth sets it.
+    """
+    next_proxy = isinstance(flow.client_conn.proxy_mode, UpstreamMode)
+    if not (next_proxy and flow.request.scheme == "http"):
+        flow.request.headers.pop("proxy-authorization", None)
 
 
 def choose(flow: http.HTTPFlow, said: tuple[str, ...]) -> Passage | Refusal | None:
@@ -132,7 +144,7 @@ def choose(flow: http.HTTPFlow, said: tuple[str, ...]) -> Passage | Refusal | No
     place = place_of(flow)
     pool = ROTATOR.find(place, flow.request.method, flow.request.path)
     if passage and (pool is None or pool.name != passage.pool.name):
-        _undo(flow, passage)
+        _undo(flow, passage, leaves=pool is None)
         passage = None
     if pool is None:
         return None
@@ -174,10 +186,11 @@ def without_credentials(pool: Pool, trailers: http.Headers) -> http.Headers:
     return kept
 
 
-def _undo(flow: http.HTTPFlow, passage: Passage) -> None:
-    """The request was sent elsewhere meanwhile (map_remote, an edit): it leaves as it came.
+def _undo(flow: http.HTTPFlow, passage: Passage, *, leaves: bool) -> None:
+    """The request was sent elsewhere meanwhile (map_remote, an edit): it is as it came.
 
-    But for the client token, which is nobody's business outside this proxy.
+    But when it `leaves` the pools, it does not take the client token along: that is nobody's
+    business outside this proxy.
     """
     if passage.taken is None:
         return
@@ -187,7 +200,7 @@ def _undo(flow: http.HTTPFlow, passage: Passage) -> None:
         ROTATOR.settings.client_token,
     )
     taken = passage.taken
-    if token:
+    if token and leaves:
         taken = placement.but_for(taken, lambda given: guard.presents(token, given))
     data.headers.fields, data.path = placement.restore(data.headers.fields, data.path, taken)
 

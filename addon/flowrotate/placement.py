@@ -15,9 +15,6 @@ from .config import PoolSpec
 Field = tuple[bytes, bytes]
 Fields = tuple[Field, ...]
 
-ALWAYS_STRIPPED = frozenset({b"proxy-authorization"})
-"""For the proxy alone, hop by hop (RFC 9110, 11.7.2); bare mitmproxy would forward it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Placement:
@@ -37,7 +34,7 @@ class Placement:
         return cls(
             header,
             param,
-            ALWAYS_STRIPPED | headers | ({name.lower()} if header else set()),
+            frozenset(headers | ({name.lower()} if header else set())),
             frozenset(params | ({name} if param else set())),
         )
 

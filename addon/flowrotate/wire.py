@@ -62,7 +62,10 @@ class RotatingStream(MitmproxyStream):
     said: tuple[str, ...] = ()
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> Steps:
-        if isinstance(self.context.client.proxy_mode, ReverseMode) and not event.replay_flow:
+        if event.replay_flow:
+            # What was decided when this flow was first seen does not hold for a replay.
+            passages.PASSAGES.pop(event.replay_flow, None)
+        elif isinstance(self.context.client.proxy_mode, ReverseMode):
             self.said = passages.authorities_of(event.request)
         steps: Steps = super().state_wait_for_request_headers(event)
         return steps

@@ -204,6 +204,25 @@ def test_g3_a_request_that_is_sent_elsewhere_does_not_take_the_token_along(world
     assert_nothing(upstream)
 
 
+def test_g3_a_request_that_is_sent_to_another_pool_has_presented_the_token(world: World) -> None:
+    first, second = world.upstream(tls=False), world.upstream(tls=False)
+    proxy = world.proxy(
+        pool([f"http://localhost:{first.port}"]),
+        pool([f"http://localhost:{second.port}"], "de", name="second"),
+        scripts=SCRIPTS,
+        options={"rotate_client_token": "env:TOKEN"},
+        env={"TOKEN": "client-token-canary"},
+    )
+    headers = {
+        "Authorization": "Bearer client-token-canary",
+        "X-Elsewhere": f"localhost:{second.port}",
+        "Host": f"localhost:{second.port}",
+    }
+    response = world.client(proxy).get(f"http://localhost:{first.port}/", headers=headers)
+    assert response.status_code == 200
+    assert (bearers(second.requests), first.requests) == (["d"], [])
+
+
 # G4: web pages
 
 

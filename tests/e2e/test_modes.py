@@ -8,10 +8,10 @@ import pytest
 from mitmproxy.http import HTTPFlow
 from mitmproxy.io import FlowReader
 
-from flowrotate.demo.proxy import Proxy
+from flowrotate.demo.proxy import SCRIPT, Proxy
 from flowrotate.demo.upstream import Request, ThreadedUpstream
 
-from .world import World, bearers, forms, pool
+from .world import World, bearers, client, forms, pool
 
 
 def flows(file: Path) -> list[HTTPFlow]:
@@ -146,6 +146,46 @@ def test_replay(world: World, http2: bool, through: str) -> None:
         "Bearer [rotate:pool/b]",
     ]
     assert forms(again.read_bytes()) == []
+
+
+def test_a_login_for_the_next_proxy_is_left_to_it(world: World) -> None:
+    """upstream_auth sets Proxy-Authorization on plain http requests: that is not the client's."""
+    upstream = world.upstream(tls=False)
+    company = world.proxy(scripts=[], args=["--proxyauth", "user:pass"])
+    proxy = world.proxy(
+        pool([f"http://localhost:{upstream.port}"]),
+        mode=f"upstream:{company.url}",
+        options={"upstream_auth": "user:pass"},
+    )
+    response = world.client(proxy).get(f"http://localhost:{upstream.port}/")
+    assert response.status_code == 200
+    assert bearers(upstream.requests) == ["a"]
+    assert upstream.requests[0].header("proxy-authorization") is None
+
+
+def test_a_replay_is_decided_anew(world: World) -> None:
+    """Refused for want of the token; the replay comes from who sits before mitmproxy."""
+    upstream = world.upstream()
+    again = world.folder / "again.py"
+    again.write_text(
+        "from mitmproxy import ctx\n"
+        "def response(flow):\n"
+        "    if flow.is_replay is None:\n"
+        "        kept.append(flow)\n"
+        "def client_disconnected(client):\n"
+        "    ctx.master.commands.call('replay.client', kept)\n"
+        "kept = []\n"
+    )
+    proxy = world.proxy(
+        pool([f"localhost:{upstream.port}"]),
+        scripts=[SCRIPT, again],
+        options={"rotate_client_token": "env:TOKEN"},
+        env={"TOKEN": "token"},
+    )
+    with client(proxy) as c:
+        assert c.get(f"https://localhost:{upstream.port}/").status_code == 401
+    proxy.wait_for("<< 200")
+    assert bearers(upstream.requests) == ["a"]
 
 
 def test_socks(world: World) -> None:
