@@ -69,6 +69,16 @@ def test_the_flow_never_holds_what_goes_on_the_wire() -> None:
     assert "canary" not in repr([chosen, chosen.pool, chosen.credential, ROTATOR])
 
 
+def test_a_request_that_comes_into_a_pool_late_loses_its_credentials_everywhere() -> None:
+    use("{hosts: [a.test], credentials: [sk-canary]}")
+    made = flow(authorization="Bearer mine")
+    made.request.trailers = Headers(authorization="mine", host="evil.test", checksum="kept")
+    chosen = passage.choose(made, ())
+    assert isinstance(chosen, Passage)
+    assert "mine" not in str(made.get_state())
+    assert list(made.request.trailers) == ["checksum"]
+
+
 def test_what_the_user_wrote_on_a_flow_stays() -> None:
     use("{hosts: [a.test], credentials: [sk-canary]}")
     made = flow()

@@ -149,18 +149,20 @@ def test_replay(world: World, http2: bool, through: str) -> None:
 
 
 def test_a_login_for_the_next_proxy_is_left_to_it(world: World) -> None:
-    """upstream_auth sets Proxy-Authorization on plain http requests: that is not the client's."""
+    """On plain http, Proxy-Authorization may be upstream_auth's, or the client's for that proxy."""
     upstream = world.upstream(tls=False)
     company = world.proxy(scripts=[], args=["--proxyauth", "user:pass"])
-    proxy = world.proxy(
-        pool([f"http://localhost:{upstream.port}"]),
-        mode=f"upstream:{company.url}",
-        options={"upstream_auth": "user:pass"},
-    )
-    response = world.client(proxy).get(f"http://localhost:{upstream.port}/")
-    assert response.status_code == 200
-    assert bearers(upstream.requests) == ["a"]
-    assert upstream.requests[0].header("proxy-authorization") is None
+    login = {"Proxy-Authorization": "Basic dXNlcjpwYXNz"}
+    for options, headers in (({"upstream_auth": "user:pass"}, {}), ({}, login)):
+        proxy = world.proxy(
+            pool([f"http://localhost:{upstream.port}"]),
+            mode=f"upstream:{company.url}",
+            options=options,
+        )
+        url = f"http://localhost:{upstream.port}/"
+        assert world.client(proxy).get(url, headers=headers).status_code == 200
+    assert bearers(upstream.requests) == ["a", "a"]
+    assert [r.header("proxy-authorization") for r in upstream.requests] == [None, None]
 
 
 def test_a_replay_is_decided_anew(world: World) -> None:
