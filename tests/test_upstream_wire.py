@@ -74,8 +74,9 @@ def test_pipelined_requests(plain: ThreadedUpstream) -> None:
     with socket.create_connection(("127.0.0.1", plain.port), timeout=10) as sock:
         sock.sendall(request * 3)
         answers = b""
-        while answers.count(b"HTTP/1.1 204") < 3:
-            answers += sock.recv(65536)
+        while answers.count(b"HTTP/1.1 204") < 3 and (data := sock.recv(65536)):
+            answers += data
+    assert answers.count(b"HTTP/1.1 204") == 3
 
 
 @pytest.mark.parametrize("garbage", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"])
