@@ -66,7 +66,9 @@ def test_the_flow_never_holds_what_goes_on_the_wire() -> None:
     assert sealed.headers["authorization"] == "Bearer sk-canary"
     assert made.request.headers["authorization"] == "Bearer [rotate:default/default-1]"
     assert "canary" not in str(made.get_state())
-    assert "canary" not in repr([chosen, chosen.pool, chosen.credential, ROTATOR])
+    shown = repr([chosen, chosen.pool, chosen.credential, ROTATOR])
+    assert "canary" not in shown
+    assert "mine" not in shown
 
 
 def test_a_request_that_comes_into_a_pool_late_loses_its_credentials_everywhere() -> None:

@@ -41,7 +41,7 @@ class Passage:
     """`taken` is what the client sent as its credential, None when it was left in the request."""
 
     pool: Pool
-    taken: tuple[Fields, tuple[bytes, ...]] | None = None
+    taken: tuple[Fields, tuple[bytes, ...]] | None = field(default=None, repr=False)
     refusal: Refusal | None = None
     credential: Credential | None = None
     value: Secret | None = None
