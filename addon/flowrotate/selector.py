@@ -16,8 +16,8 @@ more than the credentials which this request has tried already.
 
 import heapq
 import threading
-from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -35,6 +35,15 @@ BY_HAND = "by hand"
 IN_FILE = "in the secrets file"
 
 
+@dataclass(slots=True)
+class Outage:
+    """From when (by the clock) a credential was out, until when (None: for good), and why."""
+
+    since: float
+    until: float | None
+    reason: str
+
+
 @dataclass(slots=True, eq=False)
 class Credential:
     """One credential and its standing. The fields below `value` are guarded by the selector."""
@@ -50,6 +59,8 @@ class Credential:
     ok: int = 0
     failed: int = 0
     last_status: int | None = None
+    outages: deque[Outage] = field(default_factory=lambda: deque(maxlen=16))
+    """The latest times out of the rotation, for `rotate.why`."""
 
     @property
     def alias(self) -> str:
@@ -70,6 +81,10 @@ class Status:
     last_status: int | None
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Selector:
     """The credentials of one pool. Every method is safe from any thread."""
@@ -81,6 +96,8 @@ class Selector:
     _pushed: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     """Guards everything above and every credential's standing. Nothing under it does IO."""
+    changed: Callable[[], None] = _nothing
+    """Told, without the lock, when something else than time may have made a credential ready."""
 
     def __repr__(self) -> str:
         with self._lock:
@@ -98,6 +115,15 @@ class Selector:
                     return credential
             return None
 
+    def has_other(self, now: float, tried: Collection[Credential], *, waiting: bool) -> bool:
+        """Whether `pick` would find one; when `waiting`, one that is cooling counts too."""
+        with self._lock:
+            self._thaw(now)
+            if any(credential not in tried for credential in self._ready.values()):
+                return True
+            cooling = self._cooling if waiting else ()
+            return any(_is_current(entry) and entry[2] not in tried for entry in cooling)
+
     def report(self, credential: Credential, verdict: Verdict, status: int, now: float) -> None:
         """Take in what an answer to a request with this credential said of it."""
         with self._lock:
@@ -106,11 +132,12 @@ class Selector:
                 credential.ok += 1
             elif verdict.action is Action.COOLDOWN:
                 credential.failed += 1
-                self._cool(credential, now + verdict.seconds, verdict.reason)
+                self._cool(credential, now, now + verdict.seconds, verdict.reason)
             elif verdict.action is Action.DISABLE:
                 credential.failed += 1
                 if credential.state is not State.DISABLED:
                     self._leave(credential, State.DISABLED, verdict.reason)
+                    credential.outages.append(Outage(now, None, verdict.reason))
 
     def reset(self, ids: Iterable[str] | None = None) -> None:
         """Make these (all) ready again, but not what was disabled by hand. Counters stay.
@@ -120,12 +147,14 @@ class Selector:
         with self._lock:
             for credential in self._named(ids):
                 if credential.reason not in (BY_HAND, IN_FILE):
-                    self._enter(credential)
+                    self._recover(credential)
+        self.changed()
 
     def enable(self, id: str) -> None:
         """Make one ready again, whatever it was. Raises KeyError for an id that is not here."""
         with self._lock:
-            self._enter(self._all[id])
+            self._recover(self._all[id])
+        self.changed()
 
     def disable(self, id: str) -> None:
         """Take one out until `enable`. Raises KeyError for an id that is not here."""
@@ -136,11 +165,21 @@ class Selector:
         """Seconds until the first cooling one is ready; 0 if any is ready now, None if never."""
         with self._lock:
             self._thaw(now)
-            if self._ready:
-                return 0.0
-            while self._cooling and not _is_current(self._cooling[0]):
-                heapq.heappop(self._cooling)
-            return self._cooling[0][0] - now if self._cooling else None
+            return 0.0 if self._ready else self._next_thaw(now)
+
+    def thaws_in(self, now: float) -> float | None:
+        """Seconds until the next cooling one is ready, whoever is ready now; None if none cools."""
+        with self._lock:
+            self._thaw(now)
+            return self._next_thaw(now)
+
+    def outages(self, since: float, until: float) -> list[tuple[str, list[Outage]]]:
+        """Each credential's id and its outages in that time, in file order. For people."""
+        with self._lock:
+            return [
+                (c.id, [o for o in c.outages if o.since <= until and (o.until or until) >= since])
+                for c in self._all.values()
+            ]
 
     def statuses(self, now: float) -> list[Status]:
         """Every credential's standing, in file order. For people, not for the path of a request."""
@@ -176,6 +215,7 @@ class Selector:
             ready.sort(key=lambda c: order.get(c.secret, len(order)))
             self._ready = OrderedDict((c.id, c) for c in ready)
             self._rebuild_cooling()
+        self.changed()
 
     def _named(self, ids: Iterable[str] | None) -> list[Credential]:
         return list(self._all.values()) if ids is None else [self._all[id] for id in ids]
@@ -184,16 +224,21 @@ class Selector:
         credential.state, credential.reason, credential.until = State.READY, "", 0.0
         self._ready.setdefault(credential.id, credential)
 
+    def _recover(self, credential: Credential) -> None:
+        credential.outages.clear()
+        self._enter(credential)
+
     def _leave(self, credential: Credential, state: State, reason: str) -> None:
         credential.state, credential.reason = state, reason
         if self._ready.get(credential.id) is credential:
             del self._ready[credential.id]
 
-    def _cool(self, credential: Credential, until: float, reason: str) -> None:
+    def _cool(self, credential: Credential, now: float, until: float, reason: str) -> None:
         running = credential.until if credential.state is State.COOLING else 0.0
         if credential.state is State.DISABLED or until <= running:
             return
         credential.until = until
+        credential.outages.append(Outage(now, until, reason))
         self._leave(credential, State.COOLING, reason)
         if self._all.get(credential.id) is not credential:
             return
@@ -212,6 +257,11 @@ class Selector:
         for credential in self._all.values():
             if credential.state is State.COOLING:
                 self._push(credential)
+
+    def _next_thaw(self, now: float) -> float | None:
+        while self._cooling and not _is_current(self._cooling[0]):
+            heapq.heappop(self._cooling)
+        return self._cooling[0][0] - now if self._cooling else None
 
     def _thaw(self, now: float) -> None:
         """Bring back those whose time is up, the earliest first."""

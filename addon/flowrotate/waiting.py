@@ -1,0 +1,85 @@
+"""Requests that wait for a credential: first come first served, woken when one is ready.
+
+A room belongs to one selector. It picks on behalf of who waits, in the order in which they came,
+when a cooldown ends and when the selector says that it changed. Nothing in it polls.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from .selector import Credential, Selector
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """One request's wait, of `seconds` at most. `credential` is what was picked for it."""
+
+    room: "WaitingRoom" = field(repr=False)
+    tried: Collection[Credential]
+    seconds: float
+    credential: Credential | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def wait(self) -> None:
+        """Return when a credential is there, the time is up, or `leave` was called."""
+        try:
+            async with asyncio.timeout(self.seconds):
+                await self.over.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Wait no longer. What was picked meanwhile stays in `credential`."""
+        self.room.queue.pop(self, None)
+        self.over.set()
+
+
+@dataclass(slots=True, eq=False)
+class WaitingRoom:
+    """`enter` and `serve` belong to the event loop; `wake` may be called from any thread."""
+
+    selector: Selector
+    clock: Callable[[], float]
+    queue: dict[Waiter, None] = field(default_factory=dict)
+    _loop: asyncio.AbstractEventLoop | None = None
+    _alarm: asyncio.TimerHandle | None = None
+
+    def enter(self, tried: Collection[Credential], seconds: float) -> Waiter:
+        """Stand at the end of the queue."""
+        self._loop = asyncio.get_running_loop()
+        waiter = Waiter(self, tried, seconds)
+        self.queue[waiter] = None
+        self._set_alarm()
+        return waiter
+
+    def wake(self) -> None:
+        """See whether somebody can be served now."""
+        if self.queue and self._loop:
+            self._loop.call_soon_threadsafe(self.serve)
+
+    def serve(self) -> None:
+        """Pick for everybody who waits, the first first, as long as there is something to pick."""
+        now = self.clock()
+        for waiter in list(self.queue):
+            waiter.credential = self.selector.pick(now, waiter.tried)
+            if waiter.credential:
+                waiter.leave()
+            elif not waiter.tried:
+                break  # none is ready: nor is there for the others
+        self._set_alarm()
+
+    def dismiss(self) -> None:
+        """Send everybody away: the pool is no more."""
+        for waiter in list(self.queue):
+            waiter.leave()
+
+    def _set_alarm(self) -> None:
+        if self._alarm:
+            self._alarm.cancel()
+            self._alarm = None
+        wait = self.selector.thaws_in(self.clock()) if self.queue else None
+        if wait is not None and self._loop:
+            self._alarm = self._loop.call_later(wait, self.serve)

@@ -1,0 +1,74 @@
+"""Waiting for a credential: the order, what wakes, and that nothing stays behind."""
+
+import asyncio
+import time
+
+from flowrotate.secret import Secret
+from flowrotate.selector import Credential, Selector
+from flowrotate.verdict import Action, Verdict
+from flowrotate.waiting import WaitingRoom
+
+
+def room_of(*ids: str, cooling: float) -> tuple[WaitingRoom, Selector]:
+    """A room whose credentials all cool for so many seconds."""
+    selector = Selector()
+    members = [Credential(id, Secret(id, id), Secret(id, id)) for id in ids]
+    selector.replace(members)
+    for member in members:
+        verdict = Verdict(Action.COOLDOWN, cooling, "429")
+        selector.report(member, verdict, 429, time.monotonic())
+    room = WaitingRoom(selector, time.monotonic)
+    selector.changed = room.wake
+    return room, selector
+
+
+def test_the_end_of_a_cooldown_serves_all_in_order() -> None:
+    async def run() -> list[str]:
+        room, _ = room_of("a", "b", cooling=0.05)
+        waiters = [room.enter((), 10) for _ in range(4)]
+        await asyncio.gather(*(w.wait() for w in waiters))
+        assert not room.queue
+        return [w.credential.id for w in waiters if w.credential]
+
+    assert asyncio.run(run()) == ["a", "b", "a", "b"]
+
+
+def test_an_enable_wakes_at_once_and_not_who_has_tried_it() -> None:
+    async def run() -> None:
+        room, selector = room_of("a", cooling=1000)
+        (a,) = selector._all.values()
+        tried, fresh = room.enter((a,), 0.2), room.enter((), 10)
+        selector.enable("a")
+        await fresh.wait()
+        await tried.wait()
+        assert (fresh.credential, tried.credential) == (a, None)
+        assert not room.queue
+
+    asyncio.run(run())
+
+
+def test_time_up_leaving_and_a_pool_that_is_gone() -> None:
+    async def run() -> None:
+        room, _ = room_of("a", cooling=1000)
+        late, left, gone = room.enter((), 0.01), room.enter((), 1000), room.enter((), 1000)
+        await late.wait()
+        left.leave()
+        await left.wait()
+        room.dismiss()
+        await gone.wait()
+        assert not room.queue
+        assert [w.credential for w in (late, left, gone)] == [None] * 3
+
+    asyncio.run(run())
+
+
+def test_whether_another_can_be_had() -> None:
+    _, selector = room_of("a", "b", cooling=1000)
+    a, b = selector._all.values()
+    now = time.monotonic()
+    assert not selector.has_other(now, (a,), waiting=False)
+    assert selector.has_other(now, (a,), waiting=True)
+    assert not selector.has_other(now, (a, b), waiting=True)
+    selector.enable("b")
+    assert selector.has_other(now, (a,), waiting=False)
+    assert [id for id, outages in selector.outages(now - 1, now + 1) if outages] == ["a"]
