@@ -37,7 +37,8 @@ def test_an_enable_wakes_at_once_and_not_who_has_tried_it() -> None:
     async def run() -> None:
         room, selector = room_of("a", cooling=1000)
         (a,) = selector._all.values()
-        tried, fresh = room.enter((a,), 0.2), room.enter((), 10)
+        tried, fresh = room.enter((a,), 0.2), room.enter((), 2)
+        await asyncio.sleep(0)
         selector.enable("a")
         await fresh.wait()
         await tried.wait()
@@ -57,6 +58,7 @@ def test_time_up_leaving_and_a_pool_that_is_gone() -> None:
         room.dismiss()
         await gone.wait()
         assert not room.queue
+        assert room._alarm is None
         assert [w.credential for w in (late, left, gone)] == [None] * 3
 
     asyncio.run(run())
@@ -71,4 +73,27 @@ def test_whether_another_can_be_had() -> None:
     assert not selector.has_other(now, (a, b), waiting=True)
     selector.enable("b")
     assert selector.has_other(now, (a,), waiting=False)
-    assert [id for id, outages in selector.outages(now - 1, now + 1) if outages] == ["a"]
+
+
+def test_what_came_back_just_before_the_wait_is_not_missed() -> None:
+    async def run() -> None:
+        room, selector = room_of("a", cooling=1000)
+        selector.enable("a")
+        waiter = room.enter((), 5)
+        await waiter.wait()
+        assert waiter.credential
+
+    asyncio.run(run())
+
+
+def test_a_new_list_of_credentials_wakes() -> None:
+    async def run() -> None:
+        room, selector = room_of("a", cooling=1000)
+        waiter = room.enter((), 5)
+        await asyncio.sleep(0)
+        selector.replace([Credential("b", Secret("b", "b"), Secret("b", "b"))])
+        await waiter.wait()
+        assert waiter.credential
+        assert waiter.credential.id == "b"
+
+    asyncio.run(run())

@@ -16,7 +16,7 @@ more than the credentials which this request has tried already.
 
 import heapq
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -35,15 +35,6 @@ BY_HAND = "by hand"
 IN_FILE = "in the secrets file"
 
 
-@dataclass(slots=True)
-class Outage:
-    """From when (by the clock) a credential was out, until when (None: for good), and why."""
-
-    since: float
-    until: float | None
-    reason: str
-
-
 @dataclass(slots=True, eq=False)
 class Credential:
     """One credential and its standing. The fields below `value` are guarded by the selector."""
@@ -59,8 +50,6 @@ class Credential:
     ok: int = 0
     failed: int = 0
     last_status: int | None = None
-    outages: deque[Outage] = field(default_factory=lambda: deque(maxlen=16))
-    """The latest times out of the rotation, for `rotate.why`."""
 
     @property
     def alias(self) -> str:
@@ -132,12 +121,11 @@ class Selector:
                 credential.ok += 1
             elif verdict.action is Action.COOLDOWN:
                 credential.failed += 1
-                self._cool(credential, now, now + verdict.seconds, verdict.reason)
+                self._cool(credential, now + verdict.seconds, verdict.reason)
             elif verdict.action is Action.DISABLE:
                 credential.failed += 1
                 if credential.state is not State.DISABLED:
                     self._leave(credential, State.DISABLED, verdict.reason)
-                    credential.outages.append(Outage(now, None, verdict.reason))
 
     def reset(self, ids: Iterable[str] | None = None) -> None:
         """Make these (all) ready again, but not what was disabled by hand. Counters stay.
@@ -147,13 +135,13 @@ class Selector:
         with self._lock:
             for credential in self._named(ids):
                 if credential.reason not in (BY_HAND, IN_FILE):
-                    self._recover(credential)
+                    self._enter(credential)
         self.changed()
 
     def enable(self, id: str) -> None:
         """Make one ready again, whatever it was. Raises KeyError for an id that is not here."""
         with self._lock:
-            self._recover(self._all[id])
+            self._enter(self._all[id])
         self.changed()
 
     def disable(self, id: str) -> None:
@@ -172,14 +160,6 @@ class Selector:
         with self._lock:
             self._thaw(now)
             return self._next_thaw(now)
-
-    def outages(self, since: float, until: float) -> list[tuple[str, list[Outage]]]:
-        """Each credential's id and its outages in that time, in file order. For people."""
-        with self._lock:
-            return [
-                (c.id, [o for o in c.outages if o.since <= until and (o.until or until) >= since])
-                for c in self._all.values()
-            ]
 
     def statuses(self, now: float) -> list[Status]:
         """Every credential's standing, in file order. For people, not for the path of a request."""
@@ -224,21 +204,16 @@ class Selector:
         credential.state, credential.reason, credential.until = State.READY, "", 0.0
         self._ready.setdefault(credential.id, credential)
 
-    def _recover(self, credential: Credential) -> None:
-        credential.outages.clear()
-        self._enter(credential)
-
     def _leave(self, credential: Credential, state: State, reason: str) -> None:
         credential.state, credential.reason = state, reason
         if self._ready.get(credential.id) is credential:
             del self._ready[credential.id]
 
-    def _cool(self, credential: Credential, now: float, until: float, reason: str) -> None:
+    def _cool(self, credential: Credential, until: float, reason: str) -> None:
         running = credential.until if credential.state is State.COOLING else 0.0
         if credential.state is State.DISABLED or until <= running:
             return
         credential.until = until
-        credential.outages.append(Outage(now, until, reason))
         self._leave(credential, State.COOLING, reason)
         if self._all.get(credential.id) is not credential:
             return

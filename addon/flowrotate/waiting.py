@@ -6,6 +6,7 @@ when a cooldown ends and when the selector says that it changed. Nothing in it p
 
 import asyncio
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from .selector import Credential, Selector
@@ -24,16 +25,15 @@ class Waiter:
     async def wait(self) -> None:
         """Return when a credential is there, the time is up, or `leave` was called."""
         try:
-            async with asyncio.timeout(self.seconds):
-                await self.over.wait()
-        except TimeoutError:
-            pass
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.seconds):
+                    await self.over.wait()
         finally:
             self.leave()
 
     def leave(self) -> None:
         """Wait no longer. What was picked meanwhile stays in `credential`."""
-        self.room.queue.pop(self, None)
+        self.room.forget(self)
         self.over.set()
 
 
@@ -52,8 +52,15 @@ class WaitingRoom:
         self._loop = asyncio.get_running_loop()
         waiter = Waiter(self, tried, seconds)
         self.queue[waiter] = None
-        self._set_alarm()
+        # Not only the alarm: a credential may have come back since the pick that found none.
+        self._loop.call_soon(self.serve)
         return waiter
+
+    def forget(self, waiter: Waiter) -> None:
+        """Take one out of the queue; with the last, the alarm goes."""
+        self.queue.pop(waiter, None)
+        if not self.queue:
+            self._set_alarm()
 
     def wake(self) -> None:
         """See whether somebody can be served now."""
