@@ -61,7 +61,7 @@ def unknown(number: int) -> str:
 
 
 POOL_KEYS = (
-    "name, hosts, paths, methods, inject, strip, fail, cooldown, browsers, strategy, username, "
+    "name, hosts, paths, methods, inject, strip, fail, cooldown, retries, hold, browsers, strategy, username, "
     "credentials"
 )
 CREDENTIAL_KEYS = "id, secret, env, file, username, disabled"
@@ -200,8 +200,8 @@ BAD_TOPS: list[tuple[str, str, list[str]]] = [
     ),
     (
         "s.toml",
-        f'[[pools]]\nname = "p"\nhosts = ["a.example"]\ncredentials = ["{C}"]\nretries = 2\n',
-        [f"pools[0].retries: {LATER}"],
+        f'[[pools]]\nname = "p"\nhosts = ["a.example"]\ncredentials = ["{C}"]\npin = 2\n',
+        [f"pools[0].pin: {LATER}"],
     ),
     (
         "s.json",
@@ -239,10 +239,7 @@ BAD_POOLS: list[tuple[str, list[str]]] = [
     (short(f"{C}: {C}"), [unknown(3) + POOL_KEYS]),
     (short("skcanary: x"), [unknown(3) + POOL_KEYS]),
     (short(f"7: {C}"), [unknown(3) + POOL_KEYS]),
-    *[
-        (short(f"{key}: {C}"), [f"{key}: {LATER}"])
-        for key in ("sticky", "cooldown_by", "retries", "hold", "pin")
-    ],
+    *[(short(f"{key}: {C}"), [f"{key}: {LATER}"]) for key in ("sticky", "cooldown_by", "pin")],
     (f"hosts: a.example\ncredentials: [{C}]", ["hosts: write a list, in [ ]"]),
     (f"hosts: []\ncredentials: [{C}]", ["hosts: empty: write at least one host"]),
     (f"credentials: [{C}]", ["hosts: missing: write a list such as [api.example.com]"]),
@@ -357,6 +354,8 @@ BAD_POOLS: list[tuple[str, list[str]]] = [
             "[1]",
         )
     ],
+    (short("retries: 101"), ["retries: write a whole number from 0 to 100, without quotes"]),
+    (short("hold: -1"), ["hold: write whole seconds from 0 to 86400, without quotes"]),
     *[
         (short(f"browsers: {value}"), ["browsers: write allow or deny"])
         for value in ("true", C, "Allow", "[allow]", "null")
@@ -588,6 +587,8 @@ pools:
     strip: [Authorization, "?key"]
     fail: {{401: disable, 403: disable, 429: cooldown, 500-599: ignore}}
     cooldown: 30
+    retries: 2
+    hold: 20
     browsers: allow
     credentials: [{{id: a, secret: ant-1}}, {{id: b, secret: ant-2}}]
 """
@@ -613,6 +614,8 @@ inject = "x-api-key: {{secret}}"
 strip = ["Authorization", "?key"]
 fail = {{401 = "disable", 403 = "disable", 429 = "cooldown", 500-599 = "ignore"}}
 cooldown = 30
+retries = 2
+hold = 20
 browsers = "allow"
 [[pools.credentials]]
 id = "a"
@@ -655,6 +658,8 @@ DESIGN_JSON = json.dumps(
                     "500-599": "ignore",
                 },
                 "cooldown": 30,
+                "retries": 2,
+                "hold": 20,
                 "browsers": "allow",
                 "credentials": [{"id": "a", "secret": "ant-1"}, {"id": "b", "secret": "ant-2"}],
             },
@@ -671,6 +676,8 @@ OPENAI = PoolSpec(
     strip=DEFAULT_STRIP,
     fail=None,
     cooldown=None,
+    retries=None,
+    hold=None,
     browsers=False,
     credentials=(
         CredentialSpec(
@@ -719,6 +726,8 @@ CLAUDE = PoolSpec(
         (500, 599, "ignore"),
     ),
     cooldown=30,
+    retries=2,
+    hold=20,
     browsers=True,
     credentials=(
         CredentialSpec(

@@ -121,7 +121,7 @@ def test_exhausted_says_when_to_come_back() -> None:
 
 def test_exhausted_for_good_is_503_without_a_time() -> None:
     made = rotator(pool("a", "a.test", credentials=["sk-1"]))
-    made.pools["a"].selector.disable("a-1")
+    made.pools["a"].selector.disable("a-1", 0)
     refusal = made.exhausted(made.pools["a"])
     assert (refusal.status, refusal.headers) == (503, {"X-Rotate-Error": "exhausted"})
     assert refusal.details["retry_after"] is None

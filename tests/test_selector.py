@@ -1,5 +1,7 @@
 """The selector against a slow, obvious model, and the older plugin's concurrency cases."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -122,17 +124,54 @@ def test_reset_brings_back_all_but_what_was_disabled_by_hand() -> None:
     s = selector(*"abc")
     s.report(take(s, "a"), DISABLE, 401, 0.0)
     s.report(take(s, "b"), cooldown(99), 429, 0.0)
-    s.disable("c")
-    s.reset()
+    s.disable("c", 0)
+    s.reset(0)
     assert states(s) == {"a": "ready", "b": "ready", "c": "disabled"}
-    s.enable("c")
+    s.enable("c", 0)
     assert states(s)["c"] == "ready"
     assert [x.failed for x in s.statuses(0.0)] == [1, 1, 0]
 
 
+def test_what_is_in_flight() -> None:
+    s = selector("a")
+    a = take(s, "a")
+    assert take(s, "a") is a
+    s.release(a)
+    assert [x.in_flight for x in s.statuses(0.0)] == [1]
+
+
+def test_what_kept_a_credential_from_being_picked_at_a_time() -> None:
+    s = selector(*"abc")
+    s.report(take(s, "a"), cooldown(10), 429, 5.0)
+    s.report(take(s, "b"), DISABLE, 401, 5.0)
+    s.disable("c", 5.0)
+    s.reset(20.0)
+    s.enable("c", 30.0)
+    kept = [
+        {id: outage.reason for id, outage in s.outages_at(then).items() if outage}
+        for then in (4.9, 5.0, 15.0, 20.0, 30.0)
+    ]
+    everybody = {"a": "429", "b": "401", "c": BY_HAND}
+    assert kept == [{}, everybody, {"b": "401", "c": BY_HAND}, {"c": BY_HAND}, {}]
+
+
+def test_only_the_latest_outages_are_kept() -> None:
+    s = selector("a")
+    for n in range(100):
+        a = take(s, "a")
+        s.report(a, cooldown(1), 429, 2.0 * n)
+        s.thaws_in(2.0 * n + 1)
+    assert [o.since for o in a.outages] == [2.0 * n for n in range(92, 100)]
+
+
 def test_an_unknown_id_is_a_key_error() -> None:
     s = selector("a")
-    for act in (s.enable, s.disable, lambda id: s.reset([id])):
+    acts: tuple[Callable[[str], None], ...] = (
+        lambda id: s.enable(id, 0),
+        lambda id: s.disable(id, 0),
+        lambda id: s.reset(0, [id]),
+    )
+    for act in acts:
         with pytest.raises(KeyError):
             act("b")
 
@@ -159,7 +198,7 @@ def test_replace_keeps_the_standing_of_an_unchanged_secret_and_its_turn() -> Non
     s = selector(*"abcd")
     a = take(s, "a")
     s.report(a, cooldown(50), 429, 0.0)
-    s.disable("d")
+    s.disable("d", 0)
     assert picks(s, 1) == ["b"]
     s.replace([credential("new"), credential("renamed", "sk-a"), *map(credential, "bcd")])
     assert states(s) == {
@@ -184,7 +223,7 @@ def test_replace_with_a_changed_secret_starts_ready() -> None:
 def test_what_the_file_disables_comes_back_when_the_file_says_so() -> None:
     s = Selector()
     s.replace([credential("a"), credential("b")], off=["a"])
-    s.reset()
+    s.reset(0)
     assert states(s) == {"a": "disabled", "b": "ready"}
     s.replace([credential("a"), credential("b")])
     assert states(s) == {"a": "ready", "b": "ready"}
@@ -205,7 +244,7 @@ def test_cooldowns_that_are_passed_over_do_not_pile_up() -> None:
     a = take(s, "a")
     for n in range(1000):
         s.report(a, cooldown(1000 + n), 429, 0.0)
-        s.reset()
+        s.reset(0)
     assert len(s._cooling) < 10
 
 
@@ -297,7 +336,7 @@ class SelectorMachine(RuleBasedStateMachine):
             return
         id = data.draw(st.sampled_from(candidates))
         if by_hand:
-            self.real.disable(id)
+            self.real.disable(id, self.now)
             self.model.disable(id, BY_HAND)
         elif id not in self.model.disabled:
             self.real.report(self.held[id], DISABLE, 401, self.now)
@@ -306,12 +345,12 @@ class SelectorMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def enable(self, data: st.DataObject) -> None:
         id = data.draw(st.sampled_from(self.ids))
-        self.real.enable(id)
+        self.real.enable(id, self.now)
         self.model.enable(id)
 
     @rule()
     def reset(self) -> None:
-        self.real.reset()
+        self.real.reset(self.now)
         for id in self.ids:
             if self.model.disabled.get(id) != BY_HAND:
                 self.model.enable(id)

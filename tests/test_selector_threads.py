@@ -55,7 +55,7 @@ def test_five_threads_resetting() -> None:
     s = selector(*"abc")
     for id in "abc":
         s.report(take(s, id), DISABLE, 401, 0.0)
-    in_threads(5, lambda _: s.reset())
+    in_threads(5, lambda _: s.reset(0))
     assert sorted(picks(s, 3)) == list("abc")
     assert len(s._ready) == 3
 
@@ -72,11 +72,11 @@ def test_twenty_threads_doing_everything() -> None:
                 case 1 if picked:
                     s.report(picked, DISABLE, 401, float(n))
                 case 2:
-                    s.reset()
+                    s.reset(0)
                 case _ if picked:
                     s.report(picked, OK, 200, float(n))
 
     in_threads(20, work)
-    s.reset()
+    s.reset(0)
     assert s.statuses(1e6)[0].state is State.READY
     assert sorted(picks(s, 6, 1e6)) == list("abcdef")

@@ -39,7 +39,7 @@ def test_an_enable_wakes_at_once_and_not_who_has_tried_it() -> None:
         (a,) = selector._all.values()
         tried, fresh = room.enter((a,), 0.2), room.enter((), 2)
         await asyncio.sleep(0)
-        selector.enable("a")
+        selector.enable("a", 0)
         await fresh.wait()
         await tried.wait()
         assert (fresh.credential, tried.credential) == (a, None)
@@ -56,6 +56,7 @@ def test_time_up_leaving_and_a_pool_that_is_gone() -> None:
         left.leave()
         await left.wait()
         room.dismiss()
+        await asyncio.sleep(0)
         await gone.wait()
         assert not room.queue
         assert room._alarm is None
@@ -71,14 +72,14 @@ def test_whether_another_can_be_had() -> None:
     assert not selector.has_other(now, (a,), waiting=False)
     assert selector.has_other(now, (a,), waiting=True)
     assert not selector.has_other(now, (a, b), waiting=True)
-    selector.enable("b")
+    selector.enable("b", 0)
     assert selector.has_other(now, (a,), waiting=False)
 
 
 def test_what_came_back_just_before_the_wait_is_not_missed() -> None:
     async def run() -> None:
         room, selector = room_of("a", cooling=1000)
-        selector.enable("a")
+        selector.enable("a", 0)
         waiter = room.enter((), 5)
         await waiter.wait()
         assert waiter.credential

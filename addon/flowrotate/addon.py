@@ -35,6 +35,8 @@ OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("rotate_fail", str, DEFAULT_FAIL, "What a status does: cooldown, disable or ignore."),
     ("rotate_cooldown", int, 60, "Seconds of a cooldown when the response names none."),
     ("rotate_retries", int, 3, "Further credentials tried per request. 0 turns failover off."),
+    ("rotate_hold", int, 0, "Seconds a request may wait when no credential is ready."),
+    ("rotate_stream", bool, True, "Pass event streams of matched flows on as they come."),
     (
         "rotate_client_token",
         str,
@@ -128,6 +130,7 @@ class FlowRotate:
             f"{pool.name}/{s.id}: {s.state}"
             + (f" {s.seconds_left:.0f} s" if s.state is State.COOLING else "")
             + (f" ({s.reason})" if s.reason else "")
+            + (f", in flight {s.in_flight}" if s.in_flight else "")
             + f", picked {s.picked}, ok {s.ok}, failed {s.failed}"
             for pool in ROTATOR.pools.values()
             for s in pool.selector.statuses(ROTATOR.clock())
@@ -138,22 +141,22 @@ class FlowRotate:
         """Make one credential (POOL/ID), or all, ready again. Not what was disabled by hand."""
         if credential:
             pool, id = _target(credential)
-            pool.selector.reset([id])
+            pool.selector.reset(ROTATOR.clock(), [id])
         else:
             for pool in ROTATOR.pools.values():
-                pool.selector.reset()
+                pool.selector.reset(ROTATOR.clock())
 
     @command.command("rotate.disable")
     def disable(self, credential: str) -> None:
         """Take one credential (POOL/ID) out of the rotation until rotate.enable."""
         pool, id = _target(credential)
-        pool.selector.disable(id)
+        pool.selector.disable(id, ROTATOR.clock())
 
     @command.command("rotate.enable")
     def enable(self, credential: str) -> None:
         """Put one credential (POOL/ID) back into the rotation, whatever took it out."""
         pool, id = _target(credential)
-        pool.selector.enable(id)
+        pool.selector.enable(id, ROTATOR.clock())
 
 
 def _take_deferred() -> None:
@@ -216,6 +219,8 @@ def _settings() -> Settings:
         fail=options.rotate_fail,
         cooldown=options.rotate_cooldown,
         retries=options.rotate_retries,
+        hold=options.rotate_hold,
+        stream=options.rotate_stream,
         client_token=options.rotate_client_token,
         allow_clients=options.rotate_allow_clients,
         expose=options.rotate_expose,

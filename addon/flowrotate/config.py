@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePath
 
 from .credentials import (
@@ -44,17 +45,19 @@ POOL_KEYS = (
     "strip",
     "fail",
     "cooldown",
+    "retries",
+    "hold",
     "browsers",
     "strategy",
     "username",
     "credentials",
 )
-LATER_POOL_KEYS = ("sticky", "cooldown_by", "retries", "hold", "pin")
+LATER_POOL_KEYS = ("sticky", "cooldown_by", "pin")
 TOP_KEYS = ("pools", *POOL_KEYS)
 KNOWN_KEYS = frozenset((*TOP_KEYS, *LATER_POOL_KEYS, *CREDENTIAL_KEYS, *LATER_CREDENTIAL_KEYS))
 LATER_STRATEGIES = ("fill-first", "least-busy", "random", "sticky")
 DEFAULT_STRIP = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
-LONGEST_COOLDOWN = 86_400
+LONGEST = 86_400
 """Seconds."""
 
 _SCOPE = re.compile(r"(.+)\.(?:hosts|paths|methods)(?:\[[0-9]+\])?")
@@ -124,7 +127,9 @@ def _pool(section: Section, fallback: str) -> PoolSpec:
         inject=section.one("inject", text_as(parse_inject), DEFAULT_INJECT),
         strip=section.each("strip", parse_strip, DEFAULT_STRIP),
         fail=_fail(section),
-        cooldown=section.one("cooldown", _cooldown, None),
+        cooldown=section.one("cooldown", partial(_whole, "whole seconds", 1, LONGEST), None),
+        retries=section.one("retries", partial(_whole, "a whole number", 0, 100), None),
+        hold=section.one("hold", partial(_whole, "whole seconds", 0, LONGEST), None),
         browsers=section.one("browsers", _browsers, False),
         credentials=(),
         place=section.place,
@@ -146,9 +151,9 @@ def _fail(section: Section) -> FailRules | None:
     return rules
 
 
-def _cooldown(value: object) -> int | None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LONGEST_COOLDOWN:
-        raise ValueError(f"write whole seconds from 1 to {LONGEST_COOLDOWN}, without quotes")
+def _whole(what: str, least: int, most: int, value: object) -> int | None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"write {what} from {least} to {most}, without quotes")
     return value
 
 

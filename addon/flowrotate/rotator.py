@@ -17,6 +17,7 @@ from .selector import Credential, Selector
 from .settings import Settings
 from .sources import ResolvedPool
 from .verdict import FailRules
+from .waiting import WaitingRoom
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Pool:
     hosts: HostMap[None]
     placement: Placement
     selector: Selector
+    room: WaitingRoom
 
     @property
     def name(self) -> str:
@@ -42,6 +44,16 @@ class Pool:
     def cooldown(self, settings: Settings) -> float:
         """Seconds."""
         return float(self.resolved.spec.cooldown or settings.cooldown)
+
+    def retries(self, settings: Settings) -> int:
+        """Further credentials that one request may try."""
+        own = self.resolved.spec.retries
+        return settings.retries if own is None else own
+
+    def hold(self, settings: Settings) -> int:
+        """Seconds."""
+        own = self.resolved.spec.hold
+        return settings.hold if own is None else own
 
     def serves(self, method: str, path: str) -> bool:
         spec = self.resolved.spec
@@ -75,7 +87,10 @@ class Rotator:
             for pool in pools.values():
                 for rule in pool.resolved.spec.hosts:
                     hosts.add(rule, pool)
+            gone = [pool for name, pool in self.pools.items() if name not in pools]
             self.settings, self.pools, self._hosts, self.broken = settings, pools, hosts, ""
+        for pool in gone:
+            pool.room.dismiss()
 
     def find(self, place: Place, method: str, path: str) -> Pool | None:
         """The pool that a request belongs to, in time that does not grow with the pools."""
@@ -129,10 +144,16 @@ class Rotator:
         hosts: HostMap[None] = HostMap()
         for rule in resolved.spec.hosts:
             hosts.add(rule, None)
-        selector = known.selector if known else Selector()
+        room = known.room if known else self._room()
         off = [c.id for c in resolved.spec.credentials if c.disabled]
-        selector.replace(_members(resolved), off)
-        return Pool(resolved, hosts, Placement.of(resolved.spec), selector)
+        room.selector.replace(_members(resolved), off)
+        return Pool(resolved, hosts, Placement.of(resolved.spec), room.selector, room)
+
+    def _room(self) -> WaitingRoom:
+        selector = Selector()
+        room = WaitingRoom(selector, lambda: self.clock())
+        selector.changed = room.wake
+        return room
 
 
 def _members(resolved: ResolvedPool) -> list[Credential]:

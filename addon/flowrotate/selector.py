@@ -18,8 +18,9 @@ import heapq
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from math import inf
 
 from .secret import Secret
 from .verdict import Action, Verdict
@@ -30,6 +31,8 @@ class State(StrEnum):
     COOLING = "cooling"
     DISABLED = "disabled"
 
+
+_KEPT_OUTAGES = 8
 
 BY_HAND = "by hand"
 IN_FILE = "in the secrets file"
@@ -46,6 +49,9 @@ class Credential:
     state: State = State.READY
     until: float = 0.0
     reason: str = ""
+    outages: tuple["Outage", ...] = ()
+    """The latest ones, for people who ask why."""
+    in_flight: int = 0
     picked: int = 0
     ok: int = 0
     failed: int = 0
@@ -57,6 +63,15 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
+class Outage:
+    """A time in which a credential was not ready, in seconds of the selector's `now`."""
+
+    since: float
+    until: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """A credential as it may be shown. `seconds_left` of a cooldown, 0 when there is none."""
 
@@ -64,6 +79,7 @@ class Status:
     state: State
     reason: str
     seconds_left: float
+    in_flight: int
     picked: int
     ok: int
     failed: int
@@ -101,8 +117,14 @@ class Selector:
                 if not tried or credential not in tried:
                     self._ready.move_to_end(credential.id)
                     credential.picked += 1
+                    credential.in_flight += 1
                     return credential
             return None
+
+    def release(self, credential: Credential) -> None:
+        """The request that it was picked for is over. Once for each pick."""
+        with self._lock:
+            credential.in_flight -= 1
 
     def has_other(self, now: float, tried: Collection[Credential], *, waiting: bool) -> bool:
         """Whether `pick` would find one; when `waiting`, one that is cooling counts too."""
@@ -121,13 +143,13 @@ class Selector:
                 credential.ok += 1
             elif verdict.action is Action.COOLDOWN:
                 credential.failed += 1
-                self._cool(credential, now + verdict.seconds, verdict.reason)
+                self._cool(credential, now, now + verdict.seconds, verdict.reason)
             elif verdict.action is Action.DISABLE:
                 credential.failed += 1
                 if credential.state is not State.DISABLED:
-                    self._leave(credential, State.DISABLED, verdict.reason)
+                    self._leave(credential, State.DISABLED, Outage(now, inf, verdict.reason))
 
-    def reset(self, ids: Iterable[str] | None = None) -> None:
+    def reset(self, now: float, ids: Iterable[str] | None = None) -> None:
         """Make these (all) ready again, but not what was disabled by hand. Counters stay.
 
         Raises KeyError for an id that is not here.
@@ -135,19 +157,21 @@ class Selector:
         with self._lock:
             for credential in self._named(ids):
                 if credential.reason not in (BY_HAND, IN_FILE):
+                    self._end_outage(credential, now)
                     self._enter(credential)
         self.changed()
 
-    def enable(self, id: str) -> None:
+    def enable(self, id: str, now: float) -> None:
         """Make one ready again, whatever it was. Raises KeyError for an id that is not here."""
         with self._lock:
+            self._end_outage(self._all[id], now)
             self._enter(self._all[id])
         self.changed()
 
-    def disable(self, id: str) -> None:
+    def disable(self, id: str, now: float) -> None:
         """Take one out until `enable`. Raises KeyError for an id that is not here."""
         with self._lock:
-            self._leave(self._all[id], State.DISABLED, BY_HAND)
+            self._leave(self._all[id], State.DISABLED, Outage(now, inf, BY_HAND))
 
     def ready_in(self, now: float) -> float | None:
         """Seconds until the first cooling one is ready; 0 if any is ready now, None if never."""
@@ -171,6 +195,7 @@ class Selector:
                     state=c.state,
                     reason=c.reason,
                     seconds_left=c.until - now if c.state is State.COOLING else 0.0,
+                    in_flight=c.in_flight,
                     picked=c.picked,
                     ok=c.ok,
                     failed=c.failed,
@@ -178,6 +203,14 @@ class Selector:
                 )
                 for c in self._all.values()
             ]
+
+    def outages_at(self, then: float) -> dict[str, Outage | None]:
+        """What kept each credential, by id, from being picked at a time in the past."""
+        with self._lock:
+            return {
+                c.id: next((o for o in reversed(c.outages) if o.since <= then < o.until), None)
+                for c in self._all.values()
+            }
 
     def replace(self, members: Sequence[Credential], off: Collection[str] = ()) -> None:
         """Take in a new list of credentials, of which those in `off` start disabled.
@@ -204,23 +237,30 @@ class Selector:
         credential.state, credential.reason, credential.until = State.READY, "", 0.0
         self._ready.setdefault(credential.id, credential)
 
-    def _leave(self, credential: Credential, state: State, reason: str) -> None:
-        credential.state, credential.reason = state, reason
+    def _leave(self, credential: Credential, state: State, outage: Outage) -> None:
+        credential.state, credential.reason = state, outage.reason
+        self._end_outage(credential, outage.since)
+        credential.outages = (*credential.outages[1 - _KEPT_OUTAGES :], outage)
         if self._ready.get(credential.id) is credential:
             del self._ready[credential.id]
 
-    def _cool(self, credential: Credential, until: float, reason: str) -> None:
+    def _cool(self, credential: Credential, now: float, until: float, reason: str) -> None:
         running = credential.until if credential.state is State.COOLING else 0.0
         if credential.state is State.DISABLED or until <= running:
             return
         credential.until = until
-        self._leave(credential, State.COOLING, reason)
+        self._leave(credential, State.COOLING, Outage(now, until, reason))
         if self._all.get(credential.id) is not credential:
             return
         if len(self._cooling) > 2 * len(self._all):
             self._rebuild_cooling()
         else:
             self._push(credential)
+
+    def _end_outage(self, credential: Credential, now: float) -> None:
+        if credential.outages and credential.outages[-1].until > now:
+            *ended, last = credential.outages
+            credential.outages = (*ended, replace(last, until=now))
 
     def _push(self, credential: Credential) -> None:
         self._pushed += 1

@@ -22,11 +22,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the options say. `cooldown` in seconds."""
+    """What the options say. `cooldown` and `hold` in seconds."""
 
     fail: FailRules = ((401, 401, "disable"), (429, 429, "cooldown"))
     cooldown: int = 60
     retries: int = 3
+    hold: int = 0
+    stream: bool = True
     client_token: Secret | None = None
     allow_clients: tuple[Network, ...] = ()
     expose: bool = False
@@ -41,6 +43,8 @@ def parse_settings(
     fail: str,
     cooldown: int,
     retries: int,
+    hold: int,
+    stream: bool,
     client_token: str,
     allow_clients: Sequence[str],
     expose: bool,
@@ -61,6 +65,8 @@ def parse_settings(
         fail=take(lambda: _fail(fail), ()),
         cooldown=take(lambda: _between("rotate_cooldown", cooldown, 1, 86_400, "seconds"), 1),
         retries=take(lambda: _between("rotate_retries", retries, 0, 100, "further credentials"), 0),
+        hold=take(lambda: _between("rotate_hold", hold, 0, 86_400, "seconds"), 0),
+        stream=stream,
         client_token=take(lambda: _token(client_token, env, read), None),
         allow_clients=tuple(
             network

@@ -52,7 +52,7 @@ class PoolSpec:
     """One pool as written. No paths or methods means all; None, what the option says.
 
     `methods` are upper case, `strip` lower-case header names and `?name` for query parameters,
-    `cooldown` is in seconds.
+    `cooldown` and `hold` are in seconds.
     """
 
     name: str
@@ -63,6 +63,8 @@ class PoolSpec:
     strip: tuple[str, ...]
     fail: FailRules | None
     cooldown: int | None
+    retries: int | None
+    hold: int | None
     browsers: bool
     credentials: tuple[CredentialSpec, ...]
     place: str

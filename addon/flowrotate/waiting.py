@@ -39,7 +39,7 @@ class Waiter:
 
 @dataclass(slots=True, eq=False)
 class WaitingRoom:
-    """`enter` and `serve` belong to the event loop; `wake` may be called from any thread."""
+    """`enter` and `serve` belong to the event loop; `wake` and `dismiss` to any thread."""
 
     selector: Selector
     clock: Callable[[], float]
@@ -79,7 +79,11 @@ class WaitingRoom:
         self._set_alarm()
 
     def dismiss(self) -> None:
-        """Send everybody away: the pool is no more."""
+        """Send everybody away: the pool is no more. From any thread."""
+        if self.queue and self._loop:
+            self._loop.call_soon_threadsafe(self._empty)
+
+    def _empty(self) -> None:
         for waiter in list(self.queue):
             waiter.leave()
 
