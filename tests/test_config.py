@@ -61,8 +61,8 @@ def unknown(number: int) -> str:
 
 
 POOL_KEYS = (
-    "name, hosts, paths, methods, inject, strip, fail, cooldown, retries, hold, browsers, strategy, username, "
-    "credentials"
+    "name, hosts, paths, methods, inject, strip, fail, cooldown, retries, hold, browsers, "
+    "strategy, username, credentials"
 )
 CREDENTIAL_KEYS = "id, secret, env, file, username, disabled"
 LATER = "not yet supported by this version"
