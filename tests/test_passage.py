@@ -8,7 +8,7 @@ import pytest
 from mitmproxy.http import Headers, HTTPFlow, Request
 from mitmproxy.test import tflow
 
-from flowrotate import passage
+from flowrotate import attempt, passage
 from flowrotate.config import parse
 from flowrotate.passage import Passage
 from flowrotate.rotator import ROTATOR
@@ -40,11 +40,16 @@ def flow(**headers: str) -> HTTPFlow:
     return made
 
 
+def chosen_for(made: HTTPFlow) -> Passage:
+    chosen = passage.decide(made, ())
+    assert isinstance(chosen, Passage)
+    assert attempt.pick(made, chosen) is None
+    return chosen
+
+
 def on_its_way(made: HTTPFlow) -> Passage:
     assert passage.enter(made) is None
-    chosen = passage.choose(made, ())
-    assert isinstance(chosen, Passage)
-    return chosen
+    return chosen_for(made)
 
 
 def test_a_reload_changes_nothing_for_a_request_in_flight() -> None:
@@ -53,7 +58,7 @@ def test_a_reload_changes_nothing_for_a_request_in_flight() -> None:
     chosen = on_its_way(made)
     basic = "inject: 'Authorization: Basic {basic}', username: user"
     use(f"{{hosts: [b.test], {basic}, credentials: [sk-canary]}}")
-    sealed: Any = passage.seal(made, chosen, ("a.test", 443), "a.test")
+    sealed: Any = attempt.seal(made, chosen, ("a.test", 443), "a.test")
     assert sealed.headers["x-api-key"] == "sk-canary"
     assert "authorization" not in sealed.headers
 
@@ -62,7 +67,7 @@ def test_the_flow_never_holds_what_goes_on_the_wire() -> None:
     use("{hosts: [a.test], credentials: [sk-canary]}")
     made = flow(authorization="Bearer mine")
     chosen = on_its_way(made)
-    sealed: Any = passage.seal(made, chosen, ("a.test", 443), "a.test")
+    sealed: Any = attempt.seal(made, chosen, ("a.test", 443), "a.test")
     assert sealed.headers["authorization"] == "Bearer sk-canary"
     assert made.request.headers["authorization"] == "Bearer [rotate:default/default-1]"
     assert "canary" not in str(made.get_state())
@@ -75,8 +80,7 @@ def test_a_request_that_comes_into_a_pool_late_loses_its_credentials_everywhere(
     use("{hosts: [a.test], credentials: [sk-canary]}")
     made = flow(authorization="Bearer mine")
     made.request.trailers = Headers(authorization="mine", host="evil.test", checksum="kept")
-    chosen = passage.choose(made, ())
-    assert isinstance(chosen, Passage)
+    chosen_for(made)
     assert "mine" not in str(made.get_state())
     assert list(made.request.trailers) == ["checksum"]
 

@@ -12,7 +12,7 @@ from typing import Any
 from mitmproxy import command, ctx, exceptions, http, version
 from mitmproxy.addonmanager import Loader
 
-from . import passage, wire
+from . import attempt, passage, wire
 from .config import ConfigError
 from .display import answer
 from .rotator import ROTATOR, Pool
@@ -119,6 +119,10 @@ class FlowRotate:
             # A response and a streamed request at once crash mitmproxy (NotImplementedError).
             flow.request.stream = False
             flow.response = answer(flow, refusal)
+
+    async def rotate_hold(self, flow: http.HTTPFlow) -> None:
+        if waiter := attempt.WAITING.get(flow):
+            await waiter.wait()
 
     def error(self, flow: http.HTTPFlow) -> None:
         passage.PASSAGES.pop(flow, None)

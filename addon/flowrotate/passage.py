@@ -1,13 +1,12 @@
-"""One request's way through a pool: admitted, given a credential, judged by its answer.
+"""One request's way through a pool, as far as the pick of a credential.
 
-Three steps. `enter`, in the `requestheaders` hook, decides who may use the pool and takes the
-client's own credential out of the flow before anybody has seen it. `choose`, right before
-mitmproxy dials, picks; it looks at the destination anew, because other addons and the user may
-have changed it since. `seal`, on the connection, checks where it leads and makes the request that
-goes on the wire. The flow itself only ever holds an alias.
+`enter`, in the `requestheaders` hook, decides who may use the pool and takes the client's own
+credential out of the flow before anybody has seen it. `decide`, right before mitmproxy dials, looks
+at the destination anew, because other addons and the user may have changed it since. What follows
+is in attempt.py: `pick`, then `seal`, which checks where the connection leads and makes the request
+that goes on the wire, then `learn`. The flow itself only ever holds an alias.
 """
 
-import copy
 import logging
 import traceback
 import weakref
@@ -16,9 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from hpack import NeverIndexedHeaderTuple
 from mitmproxy import http
-from mitmproxy.connection import Address
 from mitmproxy.proxy.mode_specs import LocalMode, UpstreamMode, WireGuardMode
 
 from . import guard
@@ -29,7 +26,7 @@ from .placement import Fields, credentials_in
 from .rotator import ROTATOR, Pool
 from .secret import Secret
 from .selector import Credential
-from .verdict import Action, judge
+from .waiting import Waiter
 
 T = TypeVar("T")
 
@@ -46,8 +43,34 @@ class Passage:
     credential: Credential | None = None
     value: Secret | None = None
     """What `credential` had to send when it was picked: a reload may give it another."""
+    holds: bool = False
+    """Whether `credential` counts as in flight for this passage."""
+    waiter: Waiter | None = None
+    deadline: float | None = None
+    """When the patience of this request is at its end; None before it had to wait at all."""
     started: float = 0.0
+    tried: list[Credential] = field(default_factory=list)
     attempts: list[dict[str, object]] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    """The attempts in words."""
+
+    @property
+    def mark(self) -> str:
+        return ":repeat:" if len(self.tried) > 1 else ":key:"
+
+    def take(self, credential: Credential, now: float) -> None:
+        """Make this the attempt's credential; the selector counts it as in flight already."""
+        self.release()
+        self.started = now
+        self.credential, self.value, self.holds = credential, credential.value, True
+        self.tried.append(credential)
+
+    def release(self) -> None:
+        """The credential is in flight no more, if it was."""
+        if self.holds:
+            self.holds = False
+            assert self.credential
+            self.pool.selector.release(self.credential)
 
 
 PASSAGES: weakref.WeakKeyDictionary[http.HTTPFlow, Passage] = weakref.WeakKeyDictionary()
@@ -133,8 +156,8 @@ def _drop_proxy_login(flow: http.HTTPFlow) -> None:
         flow.request.headers.pop("proxy-authorization", None)
 
 
-def choose(flow: http.HTTPFlow, said: tuple[str, ...]) -> Passage | Refusal | None:
-    """The request's passage with its credential, our own answer, or None: forward it as it is.
+def decide(flow: http.HTTPFlow, said: tuple[str, ...]) -> Passage | Refusal | None:
+    """The passage that is to get a credential, our own answer, or None: forward it as it is.
 
     `said` is what the client itself gave as Host in reverse mode, where mitmproxy rewrites it.
     """
@@ -157,21 +180,12 @@ def choose(flow: http.HTTPFlow, said: tuple[str, ...]) -> Passage | Refusal | No
     if passage.taken is None:
         return None
     # Before the pick: who is refused must not use up a turn.
-    if refusal := _check_request(flow, pool, place):
+    if refusal := check_request(flow, pool, place):
         return refusal
-    credential = pool.selector.pick(ROTATOR.clock())
-    if credential is None:
-        return ROTATOR.exhausted(pool)
-    passage.credential, passage.value = credential, credential.value
-    show(flow, pool, credential.alias)
-    if flow.request.trailers:
-        flow.request.trailers = without_credentials(pool, flow.request.trailers)
-    annotate(flow, pool, credential.id)
-    tell(flow, f"sent with {credential.id}", ":key:")
     return passage
 
 
-def _check_request(flow: http.HTTPFlow, pool: Pool, place: Place) -> Refusal | None:
+def check_request(flow: http.HTTPFlow, pool: Pool, place: Place) -> Refusal | None:
     data = flow.request.data
     return guard.check_head(
         data.method, data.path, data.headers.fields, pool.name, pool.placement.headers
@@ -205,83 +219,6 @@ def _undo(flow: http.HTTPFlow, passage: Passage, *, leaves: bool) -> None:
     data.headers.fields, data.path = placement.restore(data.headers.fields, data.path, taken)
 
 
-def seal(
-    flow: http.HTTPFlow, passage: Passage, address: Address, verified: str | None
-) -> http.Request | Refusal:
-    """G1 on the very connection, then the request with the real credential, for the wire only.
-
-    `address` is what was dialled, whatever the request says; `verified` is the name for which the
-    connection's certificate was verified, if it was.
-    """
-    pool, data = passage.pool, flow.request.data
-    host = _canonical(address[0])
-    place = Place(flow.request.scheme == "https", host, address[1], _canonical(verified or host))
-    name = place.server_name if verified else None
-    refusal = guard.check_server(place, name, pool.name, pool.hosts)
-    refusal = refusal or _check_request(flow, pool, place)
-    if refusal:
-        return refusal
-    assert passage.value
-    passage.started = ROTATOR.clock()
-    place_name = pool.placement.name_for(flow.request.is_http2)
-    value = passage.value.reveal().encode("ascii")
-    # Never indexed: no compression table of a connection may hold a secret (RFC 7541, 7.1.3).
-    fields, path = pool.placement.put(
-        data.headers.fields, data.path, NeverIndexedHeaderTuple(place_name, value)
-    )
-    return _with_head(flow.request, fields, path)
-
-
-def _with_head(request: http.Request, fields: Fields, path: bytes) -> http.Request:
-    """The request with another head and no body, by shallow copies.
-
-    http.Request(…) checks the type of every field again, which is most of what this costs.
-    """
-    head = copy.copy(request)
-    head.data = copy.copy(request.data)
-    head.data.headers = http.Headers()
-    head.data.headers.fields = fields
-    head.data.path = path
-    head.data.content = head.data.trailers = None
-    return head
-
-
-def learn(flow: http.HTTPFlow, passage: Passage, response: http.Response) -> None:
-    """What the answer says of the credential: told to the selector, the flow and the log."""
-    pool, credential, settings = passage.pool, passage.credential, ROTATOR.settings
-    assert credential
-    now = ROTATOR.clock()
-    status = response.status_code
-    verdict = judge(
-        status, response.headers, pool.rules(settings), pool.cooldown(settings), ROTATOR.wall()
-    )
-    pool.selector.report(credential, verdict, status, now)
-    passage.attempts.append(
-        {
-            "credential": credential.id,
-            "status": status,
-            "verdict": verdict.action.value,
-            "seconds": round(now - passage.started, 6),
-        }
-    )
-    said = f"{credential.id} answered {status}"
-    if verdict.action is Action.COOLDOWN:
-        said += f", cooling for {verdict.seconds:.0f} s"
-    elif verdict.action is Action.DISABLE:
-        said += ", disabled"
-    if verdict.action in (Action.COOLDOWN, Action.DISABLE):
-        logger.warning("pool %s: %s", pool.name, said)
-    annotate(flow, pool, credential.id, passage.attempts)
-    tell(flow, said, ":key:")
-    if settings.expose:
-        exposed = {
-            "X-Rotate-Credential": f"{pool.name}/{credential.id}",
-            "X-Rotate-Attempts": str(len(passage.attempts)),
-        }
-        for name, value in exposed.items():
-            response.headers[name.lower() if response.is_http2 else name] = value
-
-
 def authorities_of(request: http.Request) -> tuple[str, ...]:
     """Every Host, an empty one too, and the :authority if there is one."""
     authority = (request.authority,) if request.authority else ()
@@ -293,17 +230,19 @@ def place_of(flow: http.HTTPFlow) -> Place:
     request, server = flow.request, flow.server_conn
     if not request.host and server.address:
         # A broken request in a tunnel: mitmproxy gives it up before it knows the destination.
-        host = _canonical(server.address[0])
+        host = canonical_or_none(server.address[0])
         tls = server.tls or flow.client_conn.tls
-        return Place(tls, host, server.address[1], _canonical(flow.client_conn.sni or host))
-    host = _canonical(request.host)
+        return Place(tls, host, server.address[1], canonical_or_none(flow.client_conn.sni or host))
+    host = canonical_or_none(request.host)
     name = None
     if server.address == (request.host, request.port):
         name = server.sni or flow.client_conn.sni
-    return Place(request.scheme == "https", host, request.port, _canonical(name) if name else host)
+    return Place(
+        request.scheme == "https", host, request.port, canonical_or_none(name) if name else host
+    )
 
 
-def _canonical(host: str) -> str:
+def canonical_or_none(host: str) -> str:
     """A name that is none is in no pool."""
     try:
         return canonical(host)

@@ -26,7 +26,9 @@ def app(request: Request) -> Reply:
 
 def test_commands(world: World) -> None:
     upstream = world.upstream(app)
-    proxy = world.proxy(pool([f"localhost:{upstream.port}"], "abcd"), scripts=[SCRIPT, CONTROL])
+    proxy = world.proxy(
+        pool([f"localhost:{upstream.port}"], "abcd", retries=0), scripts=[SCRIPT, CONTROL]
+    )
     client = world.client(proxy)
     url = f"https://localhost:{upstream.port}/"
 

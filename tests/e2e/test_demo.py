@@ -12,7 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from flowrotate.demo.evidence import Row, _even, _left_alone, _no_placeholder, _no_secret, forms_of
+from flowrotate.demo.evidence import (
+    Row,
+    _even,
+    _left_alone,
+    _live,
+    _no_failure_seen,
+    _no_placeholder,
+    _no_secret,
+    forms_of,
+)
 from flowrotate.demo.proxy import clean_environment
 from flowrotate.demo.service import Service
 
@@ -51,7 +60,7 @@ def test_the_demo_for_programs() -> None:
         "limited": "cooling",
         "revoked": "disabled",
     }
-    assert sum(outcome["client"].values()) == 60
+    assert outcome["client"] == {"200": 60}
 
 
 def test_keep_leaves_it_running_for_the_curl_line_that_it_prints() -> None:
@@ -62,14 +71,13 @@ def test_keep_leaves_it_running_for_the_curl_line_that_it_prints() -> None:
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout
         curl = next(line for line in running.stdout if line.startswith("  curl "))
-        first, second = (
+        answers = [
             subprocess.run(shlex.split(curl), env=env, capture_output=True, text=True).stdout
-            for _ in range(2)
-        )
+            for _ in range(4)
+        ]
         running.send_signal(signal.SIGINT)
         assert "NOT SO" not in running.stdout.read()
-    assert "Hello!" in first
-    assert "Too many requests" in second
+    assert ["Hello!" in answer for answer in answers] == [True] * 4
     assert running.returncode == 0
 
 
@@ -89,8 +97,16 @@ def test_it_would_not_prove_what_is_not_so() -> None:
     assert _left_alone(rows(1, 1)).ok
     assert not _left_alone(rows(1, 1, limited=2)).ok
     assert not _left_alone(rows(1, 1, revoked=0)).ok
-    assert _no_placeholder(Service({}, Counter({("alpha", 200): 60})), 60).ok
-    assert not _no_placeholder(Service({}, Counter({("alpha", 200): 59, ("other", 401): 1})), 60).ok
+    assert _no_placeholder(Service({}, Counter({("alpha", 200): 60}))).ok
+    assert not _no_placeholder(Service({}, Counter({("alpha", 200): 59, ("other", 401): 1}))).ok
+    assert not _no_placeholder(Service({})).ok
+    assert _no_failure_seen(Counter({200: 60})).ok
+    assert not _no_failure_seen(Counter({200: 59, 429: 1})).ok
+    assert not _no_failure_seen(Counter()).ok
+    assert _live([0, 2, 4, 6, 8], [1, 3, 5, 7, 9]).ok
+    assert not _live([0, 2, 4, 6, 8], [9, 9, 9, 9, 9]).ok
+    assert not _live([0, 2, 4, 6, 8], [1, 3, 5, 7]).ok
+    assert not _live([], []).ok
 
 
 @pytest.mark.parametrize("form", range(6))

@@ -8,6 +8,7 @@ import ssl
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from rich.table import Table
 from .certs import Authority, make_authority
 from .evidence import Evidence, gather
 from .proxy import Proxy
-from .service import KEYS, Service
+from .service import KEYS, STREAM, Service
 from .upstream import ThreadedUpstream
 
 REQUESTS = 60
@@ -65,6 +66,7 @@ def _prove(
     }
     with _proxy(folder, service, server, authority, options) as proxy:
         console.print(f"mitmproxy at {proxy.url}, upstream at {server.url('')}")
+        arrived = _stream(proxy, server)
         statuses = list(_send(proxy, server, console))
         proxy.stop()
     artefacts = {
@@ -72,7 +74,7 @@ def _prove(
         "the HAR export": har.read_bytes(),
         "the proxy's log": proxy.text.encode(),
     }
-    return gather(service, statuses, capture, artefacts)
+    return gather(service, statuses, arrived, capture, artefacts)
 
 
 def _proxy(
@@ -98,11 +100,26 @@ def _proxy(
     )
 
 
-def _send(proxy: Proxy, server: ThreadedUpstream, console: Console) -> Iterator[int]:
-    """The status of each request, as any client that knows one key would get it."""
+def _connect(proxy: Proxy, server: ThreadedUpstream) -> http.client.HTTPSConnection:
     context = ssl.create_default_context(cafile=str(proxy.ca))
     connection = http.client.HTTPSConnection("127.0.0.1", proxy.port, context=context, timeout=10)
     connection.set_tunnel("localhost", server.port)
+    return connection
+
+
+def _stream(proxy: Proxy, server: ThreadedUpstream) -> list[float]:
+    """When the events of a live stream were here, by the monotonic clock."""
+    connection = _connect(proxy, server)
+    connection.request("GET", STREAM, headers={"Authorization": f"Bearer {PLACEHOLDER}"})
+    with connection.getresponse() as response:
+        arrived = [time.monotonic() for line in response if line.startswith(b"data: ")]
+    connection.close()
+    return arrived
+
+
+def _send(proxy: Proxy, server: ThreadedUpstream, console: Console) -> Iterator[int]:
+    """The status of each request, as any client that knows one key would get it."""
+    connection = _connect(proxy, server)
     headers = {"Authorization": f"Bearer {PLACEHOLDER}", "Content-Type": "application/json"}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console) as progress:

@@ -1,65 +1,56 @@
-"""The seam: the one place that reaches into mitmproxy's HTTP layer.
-
-mitmproxy makes one HttpStream per request, in every mode, and looks that name up in its module
-each time. With our subclass in its place, a credential can be put on the wire without ever being
-in a flow. Seen to work on mitmproxy 11.0.2 and 12.2.3.
-"""
+"""The way out: a credential is picked before mitmproxy dials, and put on the wire alone."""
 
 import time
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from mitmproxy import http
-from mitmproxy.proxy import layer
+from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.proxy.layers.http._events import (
     HttpEvent,
     RequestEndOfMessage,
     RequestHeaders,
+    RequestProtocolError,
     RequestTrailers,
-    ResponseHeaders,
 )
 from mitmproxy.proxy.layers.http._hooks import HttpResponseHeadersHook
-from mitmproxy.proxy.layers.tls import ServerTLSLayer
 from mitmproxy.proxy.mode_specs import ReverseMode
-from OpenSSL import SSL
 
-from . import passage as passages
-from .display import answer
-from .guard import Refusal, internal
-from .passage import Passage
+from flowrotate import attempt
+from flowrotate import passage as passages
+from flowrotate.display import answer
+from flowrotate.guard import Refusal, internal
+from flowrotate.passage import Passage, guarded
+
+from .upstream import verified_name
 
 Steps = layer.CommandGenerator[Any]
 
 MitmproxyStream = http_layer.HttpStream
 
-_owners: set[object] = set()
-"""The addon instances that live now. The seam stays while there is one."""
+
+@dataclass
+class RotateHoldHook(commands.StartHook):
+    """A request waits for a credential; the addon's hook returns when its wait is over."""
+
+    flow: http.HTTPFlow
 
 
-def install(owner: object) -> None:
-    """Put the seam in place. Raises RuntimeError when another addon has changed the same class."""
-    if http_layer.HttpStream not in (MitmproxyStream, RotatingStream):
-        raise RuntimeError("another addon has replaced mitmproxy's HttpStream")
-    _owners.add(owner)
-    http_layer.HttpStream = RotatingStream  # type: ignore[misc]
+class SealingStream(MitmproxyStream):
+    """One request: waits for its credential, dials, and sends it sealed."""
 
-
-def uninstall(owner: object, *, returning: bool) -> None:
-    """Take the seam away with its last owner.
-
-    `returning`: mitmproxy is about to load the script again. Should that fail, the seam is what
-    keeps placeholders from going out: it stays, and refuses what belongs to a pool.
-    """
-    _owners.discard(owner)
-    if not _owners and not returning:
-        http_layer.HttpStream = MitmproxyStream  # type: ignore[misc]
-
-
-class RotatingStream(MitmproxyStream):
-    """One request: picks before mitmproxy dials, puts the credential on the wire, learns."""
+    owners: ClassVar[set[object]] = set()
+    """The addon instances that live now. The seam stays while there is one."""
 
     passage: Passage | None = None
     said: tuple[str, ...] = ()
+
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        # Not in _handle_event: a stream that waits sees its events only afterwards.
+        if isinstance(event, RequestProtocolError) and self.passage and self.passage.waiter:
+            self.passage.waiter.leave()
+        return super().handle_event(event)
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> Steps:
         if event.replay_flow:
@@ -74,7 +65,7 @@ class RotatingStream(MitmproxyStream):
         self._strip(event)
         steps: Steps = super().state_consume_request_body(event)
         whole = isinstance(event, RequestEndOfMessage)
-        return self._sealing(steps) if whole else steps
+        return self._letting_go(self._sealing(steps)) if whole else steps
 
     def state_stream_request_body(self, event: HttpEvent) -> Steps:
         self._strip(event)
@@ -91,28 +82,52 @@ class RotatingStream(MitmproxyStream):
             # Answered in a hook, and only then the body outgrew stream_large_bodies. Bare
             # mitmproxy crashes here (NotImplementedError), and the client waits for ever.
             return self._send_own_response()
-        return self._sealing(super().start_request_stream())
+        return self._letting_go(self._sealing(super().start_request_stream()))
 
     def make_server_connection(self) -> layer.CommandGenerator[bool]:
-        choice = passages.guarded(self._choose)
+        choice = guarded(self._choose)
+        while isinstance(choice, Passage) and choice.waiter:
+            # Not on a connection: the upstream may close one that is idle.
+            self.passage = choice
+            yield RotateHoldHook(self.flow)
+            choice = guarded(self._resume)
+            if (yield from self.check_killed(True)):
+                return False
         if isinstance(choice, Refusal):
-            yield from self._answer(choice)
+            yield from self._refuse(choice)
             return False
         self.passage = choice
         return (yield from super().make_server_connection())
 
-    def state_wait_for_response_headers(self, event: ResponseHeaders) -> Steps:
-        passage = self.passage
-        if passage:
-            passages.guarded(lambda: passages.learn(self.flow, passage, event.response))
-        steps: Steps = super().state_wait_for_response_headers(event)
-        return steps
-
     def _choose(self) -> Passage | Refusal | None:
-        choice = passages.choose(self.flow, self.said)
-        if choice and not _owners:
+        choice = passages.decide(self.flow, self.said)
+        if choice and not self.owners:
             return internal("Flow Rotate's script is not loaded (see mitmproxy's log)")
-        return choice
+        return (
+            (attempt.pick(self.flow, choice) or choice) if isinstance(choice, Passage) else choice
+        )
+
+    def _resume(self) -> Passage | Refusal | None:
+        assert self.passage
+        resumed = attempt.resume(self.flow, self.passage)
+        if resumed is None:
+            passages.PASSAGES[self.flow], self.passage = self.passage, None
+            return self._choose()
+        return resumed
+
+    def _letting_go(self, steps: Steps) -> Steps:
+        """Drive steps, and let the credential go when the request ends with them, however it does.
+
+        A stream that is dropped while it waits is closed by the garbage collector: that too.
+        """
+        try:
+            yield from steps
+        except BaseException:
+            if self.passage:
+                self.passage.release()
+            raise
+        if self.passage and not self.flow.live:
+            self.passage.release()
 
     def _sealing(self, steps: Steps) -> Steps:
         """Drive mitmproxy's own steps; exchange the request head, the only place for a secret."""
@@ -123,7 +138,7 @@ class RotatingStream(MitmproxyStream):
             except StopIteration:
                 return
             if self.passage and (head := _request_head(command)):
-                sealed = passages.guarded(self._seal)
+                sealed = guarded(self._seal)
                 if isinstance(sealed, Refusal):
                     steps.close()
                     yield from self._answer(sealed)
@@ -135,20 +150,10 @@ class RotatingStream(MitmproxyStream):
         assert self.passage
         address = self.context.server.address
         assert address
-        return passages.seal(self.flow, self.passage, address, self._verified())
+        return attempt.seal(self.flow, self.passage, address, verified_name(self))
 
-    def _verified(self) -> str | None:
-        """The name for which the server's certificate was verified, by this connection's own mode.
-
-        What the option `ssl_insecure` says now, or said to other connections, does not count.
-        """
-        server = self.context.server
-        parent = self.context.layers[self.context.layers.index(self) - 1]
-        assert isinstance(parent, http_layer.HttpLayer)
-        for step in parent.connections[server].context.layers:
-            if isinstance(step, ServerTLSLayer) and step.conn == server and server.tls_established:
-                return server.sni if step.tls.get_verify_mode() & SSL.VERIFY_PEER else None
-        return None
+    def _refuse(self, refusal: Refusal) -> Steps:
+        return self._answer(refusal)
 
     def _answer(self, refusal: Refusal) -> Steps:
         """Answer in the upstream's place, as mitmproxy does for a response that an addon sets."""

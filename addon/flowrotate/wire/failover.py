@@ -1,0 +1,218 @@
+"""The way back: an answer that fails its credential is kept back, and the request goes out again.
+
+    wait_for_response_headers --fails, another is there--> swallow --whole, too long--> turn
+    turn --alarm--> wait_for_response_headers, with the next credential
+
+mitmproxy's HTTP/1 client has to end its turn before its connection is used again, so the next
+attempt starts with an alarm, never in the event that ended the last one. When the next attempt
+brings no answer, the client gets the one that was kept.
+"""
+
+from typing import Any
+
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.layers import http as http_layer
+from mitmproxy.proxy.layers.http._events import (
+    HttpEvent,
+    RequestData,
+    RequestEndOfMessage,
+    RequestHeaders,
+    RequestProtocolError,
+    RequestTrailers,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+)
+
+from flowrotate import attempt
+from flowrotate.guard import Refusal
+from flowrotate.passage import Passage, guarded
+from flowrotate.rotator import ROTATOR
+from flowrotate.streams import Tee, is_incremental
+
+from .sealing import SealingStream, Steps
+from .swallow import SECONDS, Swallowed
+from .upstream import detach
+
+
+class Alarm(commands.RequestWakeup):
+    """A wake-up for one stream. Those of the streams in a tunnel pass through the tunnel's own."""
+
+    def __init__(self, delay: float, stream: "RotatingStream") -> None:
+        super().__init__(delay)
+        self.stream = stream
+
+
+class RotatingStream(SealingStream):
+    """One request, with as many attempts as it needs."""
+
+    swallowed: Swallowed | None = None
+    alarm: Alarm | None = None
+    failure: Refusal | None = None
+    """Our own answer, to be given when the upstream's is out of the way."""
+    streamed = False
+    """Whether the request's body went out as it came: there is nothing to send again."""
+
+    def _handle_event(self, event: events.Event) -> Steps:
+        if isinstance(event, events.Wakeup):
+            return self._letting_go(self._wake(event))
+        steps: Steps = super()._handle_event(event)
+        if self.passage is None:
+            return steps
+        if isinstance(event, ResponseEndOfMessage):
+            # The upstream is done with it, though somebody may look at the response for hours.
+            self.passage.release()
+        return self._letting_go(steps)
+
+    def passthrough(self, event: events.Event) -> Steps:
+        if isinstance(event, events.Wakeup) and _stream_of(event) is self:
+            return _nothing()  # it came late: this is a WebSocket by now
+        steps: Steps = super().passthrough(event)
+        return steps
+
+    def start_request_stream(self) -> Steps:
+        self.streamed = True
+        return super().start_request_stream()
+
+    def state_wait_for_response_headers(self, event: ResponseHeaders) -> Steps:
+        passage = self.passage
+        if passage is None:
+            steps: Steps = super().state_wait_for_response_headers(event)
+            return steps
+        another = guarded(lambda: attempt.learn(self.flow, passage, event.response))
+        if isinstance(another, Refusal):
+            return self._fail(another)
+        if another and not self.streamed and self.client_state == self.state_done:
+            return self._swallow(event)
+        self.swallowed = None
+        return self._deliver(passage, event)
+
+    def _deliver(self, passage: Passage, event: ResponseHeaders) -> Steps:
+        """Hand the answer to mitmproxy: this is the one that the client gets."""
+        refusal = guarded(lambda: self._prepare(passage, event))
+        if refusal:
+            return self._fail(refusal)
+        steps: Steps = super().state_wait_for_response_headers(event)
+        return steps
+
+    def _prepare(self, passage: Passage, event: ResponseHeaders) -> None:
+        response = event.response
+        attempt.expose(passage, response)
+        bodiless = event.end_stream or response.status_code in (101, 204, 304)
+        if not bodiless and ROTATOR.settings.stream and is_incremental(response.headers):
+            response.stream = Tee(lambda body: setattr(response.data, "content", body))
+
+    def _swallow(self, event: ResponseHeaders) -> Steps:
+        self.swallowed = Swallowed(event, self.context.server)
+        self.server_state = self.state_swallow
+        yield self._set_alarm(SECONDS)
+
+    def state_swallow(self, event: HttpEvent) -> Steps:
+        """The body of a failing answer is coming in."""
+        assert self.swallowed
+        if self.swallowed.take(event):
+            yield self._turn()
+
+    def state_turn(self, _: HttpEvent) -> Steps:
+        """The next attempt is about to start; nothing of the last one matters any more."""
+        yield from ()
+
+    def _turn(self) -> Alarm:
+        self.server_state = self.state_turn
+        return self._set_alarm(0)
+
+    def _set_alarm(self, seconds: float) -> Alarm:
+        self.alarm = Alarm(seconds, self)
+        return self.alarm
+
+    def _wake(self, event: events.Wakeup) -> Steps:
+        # An alarm cannot be stopped: it may come late, or when the client has left.
+        if event.command is self.alarm and self.client_state != self.state_errored:
+            self.alarm = None
+            yield from self._give_up(self.failure) if self.failure else self._repeat()
+
+    def _give_up(self, failure: Refusal) -> Steps:
+        yield from detach(self)
+        yield from self._answer(failure)
+
+    def _repeat(self) -> Steps:
+        assert self.swallowed
+        yield from detach(self)
+        self.server_state = self.state_wait_for_response_headers
+        if (yield from self.make_server_connection()):
+            self.swallowed.repeated_on = self.context.server
+            yield from self._sealing(self._send_again())
+
+    def _send_again(self) -> Steps:
+        request, server = self.flow.request, self.context.server
+        content, trailers = request.raw_content, request.trailers
+        head = RequestHeaders(self.stream_id, request, not (content or trailers))
+        yield http_layer.SendHttp(head, server)
+        if content:
+            yield http_layer.SendHttp(RequestData(self.stream_id, content), server)
+        if trailers:
+            yield http_layer.SendHttp(RequestTrailers(self.stream_id, trailers), server)
+        yield http_layer.SendHttp(RequestEndOfMessage(self.stream_id), server)
+
+    def _choose(self) -> Passage | Refusal | None:
+        if self.passage is None or self.swallowed is None:
+            return super()._choose()
+        if self.passage.holds:
+            return self.passage
+        return attempt.again(self.flow, self.passage)
+
+    def _refuse(self, refusal: Refusal) -> Steps:
+        if self.swallowed and self.swallowed.whole and refusal.type == "rotate_exhausted":
+            return self._pass_on(self.swallowed)
+        return super()._refuse(refusal)
+
+    def _pass_on(self, swallowed: Swallowed) -> Steps:
+        """No other credential brought an answer: the client gets the last one that there is."""
+        assert self.passage
+        self.swallowed = None
+        yield from self._deliver(self.passage, swallowed.head)
+        for event in swallowed.rest:
+            yield from self.server_state(event)
+
+    def _fail(self, refusal: Refusal) -> Steps:
+        """Our own answer instead of the upstream's, which has begun to come in."""
+        self.failure = refusal
+        yield self._turn()
+
+    def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> Steps:
+        steps: Steps = super().handle_protocol_error(event)
+        broken = (
+            isinstance(event, ResponseProtocolError) and self.client_state != self.state_errored
+        )
+        if not (broken and self.passage):
+            return steps
+        if self.server_state == self.state_wait_for_response_headers:
+            attempt.unanswered(self.flow, self.passage)
+        return self._broken_off(self.swallowed, steps) if self.swallowed else steps
+
+    def _broken_off(self, swallowed: Swallowed, otherwise: Steps) -> Steps:
+        if self.server_state == self.state_turn:
+            return  # what is over was reset afterwards
+        if self.server_state == self.state_swallow:
+            yield self._turn()
+        elif self._was_stale(swallowed):
+            # Answered, and then closed by the upstream, as idle connections are.
+            swallowed.stale = True
+            yield self._turn()
+        elif swallowed.whole:
+            yield from self._pass_on(swallowed)
+        else:
+            yield from otherwise
+
+    def _was_stale(self, swallowed: Swallowed) -> bool:
+        server = self.context.server
+        same = swallowed.repeated_on is server and swallowed.server is server
+        return same and not server.connected and not swallowed.stale
+
+
+def _stream_of(event: events.Wakeup) -> RotatingStream | None:
+    return event.command.stream if isinstance(event.command, Alarm) else None
+
+
+def _nothing() -> layer.CommandGenerator[Any]:
+    yield from ()
