@@ -4,7 +4,7 @@ import json
 import shutil
 import ssl
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -109,15 +109,23 @@ class World:
         return run
 
 
-def trusting(ca: Path) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(ca))
+class OnlyHttp2(ssl.SSLContext):
+    """httpx prefers HTTP/1.1, and so would mitmproxy before it has met the upstream."""
+
+    def set_alpn_protocols(self, _: Iterable[str]) -> None:
+        super().set_alpn_protocols(["h2"])
+
+
+def trusting(ca: Path, *, http2: bool = False) -> ssl.SSLContext:
+    context = (OnlyHttp2 if http2 else ssl.SSLContext)(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cafile=str(ca))
     # mitmproxy's leaf certificates have no authority key identifier, which 3.13 asks for.
     context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
     return context
 
 
 def client(proxy: Proxy, *, http2: bool = False, **options: Any) -> httpx.Client:
-    context = trusting(proxy.ca)
+    context = trusting(proxy.ca, http2=http2)
     transport = httpx.HTTPTransport(
         verify=context, http2=http2, http1=not http2, proxy=httpx.Proxy(proxy.url)
     )
