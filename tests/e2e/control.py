@@ -3,10 +3,26 @@
 A request to http://control.test/set?NAME=VALUE or /run?COMMAND is answered here.
 """
 
+import asyncio
 import traceback
 from urllib.parse import unquote
 
-from mitmproxy import ctx, http
+from mitmproxy import command, ctx, http
+
+
+@command.command("test.waiting")
+def waiting() -> str:
+    """How many requests wait for a credential."""
+    from flowrotate.rotator import ROTATOR
+
+    return str(sum(len(pool.room.queue) for pool in ROTATOR.pools.values()))
+
+
+@command.command("test.tasks")
+def tasks() -> str:
+    """How many waits go on, in hooks and timers."""
+    names = [task.get_name() for task in asyncio.all_tasks()]
+    return str(sum("rotate_hold" in name or "wakeup" in name for name in names))
 
 
 def requestheaders(flow: http.HTTPFlow) -> None:

@@ -1,6 +1,5 @@
 """An HTTP/2 client that sends whatever it is told to, for tests that attack."""
 
-import socket
 import ssl
 from collections.abc import Sequence
 
@@ -10,7 +9,7 @@ import h2.events  # type: ignore[import-untyped, unused-ignore]
 
 from flowrotate.demo.proxy import Proxy
 
-from .world import trusting
+from .world import tunnel
 
 Headers = Sequence[tuple[str, str]]
 
@@ -24,13 +23,8 @@ def ask(
     trailers: Headers = (),
 ) -> int | None:
     """The status of one request in a tunnel to `authority`; None when the proxy hung up."""
-    with socket.create_connection(("127.0.0.1", proxy.port), timeout=20) as raw:
-        raw.sendall(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
-        assert b" 200 " in raw.recv(4096)
-        context = trusting(proxy.ca)
-        context.set_alpn_protocols(["h2"])
-        with context.wrap_socket(raw, server_hostname=authority.split(":")[0]) as tls:
-            return _exchange(tls, headers, body, trailers)
+    with tunnel(proxy, authority, ["h2"]) as tls:
+        return _exchange(tls, headers, body, trailers)
 
 
 def _exchange(tls: ssl.SSLSocket, headers: Headers, body: bytes, trailers: Headers) -> int | None:

@@ -1,4 +1,4 @@
-"""A failing credential costs the client nothing but a round trip, whatever the failure looks like."""
+"""A failing credential costs the client one round trip more, whatever the failure looks like."""
 
 import asyncio
 import hashlib

@@ -2,10 +2,11 @@
 
 import json
 import shutil
+import socket
 import ssl
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,18 @@ def trusting(ca: Path, *, http2: bool = False) -> ssl.SSLContext:
     # mitmproxy's leaf certificates have no authority key identifier, which 3.13 asks for.
     context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
     return context
+
+
+@contextmanager
+def tunnel(proxy: Proxy, authority: str, alpn: Sequence[str] = ()) -> Iterator[ssl.SSLSocket]:
+    """TLS through the proxy, for clients that write their own bytes."""
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=20) as raw:
+        raw.sendall(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
+        assert b" 200 " in raw.recv(4096)
+        context = trusting(proxy.ca)
+        context.set_alpn_protocols(list(alpn))
+        with context.wrap_socket(raw, server_hostname=authority.split(":")[0]) as tls:
+            yield tls
 
 
 def client(proxy: Proxy, *, http2: bool = False, **options: Any) -> httpx.Client:

@@ -53,6 +53,7 @@ class Upstream:
         self._tls = _server_context(leaf, alpn) if leaf else None
         self._listener: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Upstream":
         await self.start()
@@ -78,6 +79,11 @@ class Upstream:
             self._listener.close()
         await asyncio.sleep(0)  # aborted transports close their sockets in the loop's next turn
 
+    def drop(self) -> None:
+        """Close every connection; the listener stays."""
+        for task in self._connections:
+            task.cancel()
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
@@ -92,7 +98,10 @@ class Upstream:
             sock, _ = await loop.sock_accept(listener)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # A task that is cancelled before its first step would leave the socket open.
-            self._spawn(self._connection(sock)).add_done_callback(partial(_close, sock))
+            task = self._spawn(self._connection(sock))
+            task.add_done_callback(partial(_close, sock))
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
 
     async def _connection(self, sock: socket.socket) -> None:
         self.connections += 1
@@ -164,6 +173,7 @@ class ThreadedUpstream:
         self._upstream = Upstream(app, leaf=leaf, alpn=alpn, early=early)
         self._address = host, port
         self._scheme = "https" if leaf else "http"
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Future[None] = Future()
         self._started: Future[None] = Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -198,6 +208,11 @@ class ThreadedUpstream:
             self._stop.set_result(None)
         self._thread.join()
 
+    def drop(self) -> None:
+        """Close every connection, as a server does with those that idle; it goes on listening."""
+        assert self._loop
+        self._loop.call_soon_threadsafe(self._upstream.drop)
+
     def __enter__(self) -> "ThreadedUpstream":
         self.start()
         return self
@@ -206,6 +221,7 @@ class ThreadedUpstream:
         self.stop()
 
     async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
         try:
             await self._upstream.start(*self._address)
         except OSError as e:
