@@ -28,6 +28,11 @@ web *ARGS: _venv
 test *ARGS: _venv
     @{{ bin }}/python -m pytest --numprocesses auto --dist worksteal "$@"
 
+# Measure the addon against bare mitmdump, in pairs (nginx and wrk are needed; some minutes)
+[no-exit-message]
+bench *ARGS: _venv
+    @{{ bin }}/python -m tests.bench "$@"
+
 # Lint, formatting, types, and the README's commands and tables against the code
 check: _venv
     @{{ bin }}/ruff check

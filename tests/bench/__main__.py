@@ -1,0 +1,227 @@
+"""`just bench`: ratios of pairs, side by side on this machine. docs/performance.md says how."""
+
+import argparse
+import http.client
+import json
+import math
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from flowrotate.demo.certs import Authority, make_authority
+from flowrotate.demo.proxy import Proxy
+
+from .servers import Burst, burst, keys, mitmdump, nginx
+
+STREAMING = "def responseheaders(flow):\n    flow.response.stream = True\n"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two set-ups by their keys (none: bare mitmdump), and the ratio that the first must reach.
+
+    Failing keys are answered with Retry-After `after`; `warm` seconds lead to the steady state.
+    """
+
+    name: str
+    first: tuple[str, ...]
+    second: tuple[str, ...]
+    goal: float | None
+    after: int = 1
+    warm: int = 2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Ratios of requests per second of CPU and of wall time; `failed` is what clients saw of it."""
+
+    name: str
+    cpu: float
+    lowest: float
+    highest: float
+    wall: float
+    failed: int
+    goal: float | None
+
+    @property
+    def met(self) -> bool:
+        return self.failed == 0 and (self.goal is None or self.cpu >= self.goal)
+
+
+PAIRS = (
+    Pair("bare against bare (how steady this is)", (), (), None),
+    Pair("4 credentials against bare", tuple(keys(4)), (), 0.97),
+    Pair("10,000 credentials against bare", tuple(keys(10_000)), (), 0.97),
+    Pair("2 of 4 failing against 4 healthy", tuple(keys(2, 2)), tuple(keys(4)), 0.95),
+    Pair(
+        "5,000 of 10,000 failing against 10,000 healthy",
+        tuple(keys(5_000, 5_000)),
+        tuple(keys(10_000)),
+        0.95,
+        after=3600,
+        warm=20,
+    ),
+)
+
+
+def compare(pair: Pair, rounds: int, bursts: int, tick: Callable[[], None]) -> Outcome:
+    """Fresh processes in every round, whose order alternates, as that of the bursts does."""
+    cpu, wall, failed = [], [], 0
+    for n in range(rounds):
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            authority = make_authority(folder, ["localhost"])
+            port = stack.enter_context(nginx(folder, authority))
+            set_ups = [("first", pair.first), ("second", pair.second)]
+            running = {
+                name: stack.enter_context(mitmdump(folder / name, authority, port, given))
+                for name, given in (set_ups if n % 2 else reversed(set_ups))
+            }
+            sums = _in_turn(pair, running["first"], running["second"], bursts)
+        failed += sum(b.failed for side in sums for b in side)
+        first, second = (_total(side) for side in sums)
+        cpu.append((first.requests / first.cpu) / (second.requests / second.cpu))
+        wall.append((first.requests / first.wall) / (second.requests / second.wall))
+        tick()
+    return Outcome(pair.name, _trimmed(cpu), min(cpu), max(cpu), _trimmed(wall), failed, pair.goal)
+
+
+def _in_turn(
+    pair: Pair, first: Proxy, second: Proxy, bursts: int
+) -> tuple[list[Burst], list[Burst]]:
+    path = f"/?after={pair.after}"
+    for proxy in (first, second):
+        burst(proxy, pair.warm, path)
+    sums: tuple[list[Burst], list[Burst]] = ([], [])
+    for n in range(bursts):
+        for which in (0, 1) if n % 2 else (1, 0):
+            sums[which].append(burst((first, second)[which], 1, path))
+    return sums
+
+
+def _total(bursts: Sequence[Burst]) -> Burst:
+    return Burst(
+        sum(b.requests for b in bursts),
+        sum(b.failed for b in bursts),
+        sum(b.wall for b in bursts),
+        sum(b.cpu for b in bursts),
+    )
+
+
+def _trimmed(ratios: Sequence[float]) -> float:
+    """The geometric mean without the lowest and the highest fifth."""
+    cut = len(ratios) // 5
+    kept = sorted(ratios)[cut : len(ratios) - cut]
+    return math.exp(statistics.fmean(map(math.log, kept)))
+
+
+@dataclass(frozen=True)
+class Event:
+    """Medians in milliseconds until the first event of a stream is there."""
+
+    direct: float
+    bare: float
+    addon: float
+    failover: float
+
+
+def first_event(samples: int) -> Event:
+    """One after the other, in turn, each on a connection that is open already."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        authority = make_authority(folder, ["localhost"])
+        port = stack.enter_context(nginx(folder, authority))
+        script = folder / "streaming.py"
+        script.write_text(STREAMING)
+        # For each sample one bad credential, then a good one: every request fails over once.
+        failing = keys(samples + 50, samples + 50)
+        set_ups = {"bare": (), "addon": tuple(keys(4)), "failover": tuple(failing[::-1])}
+        asked = {"direct": _direct(port, authority)}
+        for name, given in set_ups.items():
+            proxy = stack.enter_context(mitmdump(folder / name, authority, port, given, script))
+            asked[name] = http.client.HTTPConnection("127.0.0.1", proxy.port)
+        times: dict[str, list[float]] = {name: [] for name in asked}
+        for _ in range(samples):
+            for name, connection in asked.items():
+                times[name].append(_first_byte(connection))
+        for connection in asked.values():
+            connection.close()
+    return Event(**{name: 1000 * statistics.median(seconds[5:]) for name, seconds in times.items()})
+
+
+def _direct(port: int, authority: Authority) -> http.client.HTTPConnection:
+    import ssl
+
+    context = ssl.create_default_context(cafile=str(authority.ca))
+    return http.client.HTTPSConnection("localhost", port, context=context)
+
+
+def _first_byte(connection: http.client.HTTPConnection) -> float:
+    began = time.perf_counter()
+    connection.request("GET", "/events")
+    response = connection.getresponse()
+    response.read(1)
+    seconds = time.perf_counter() - began
+    response.read()
+    assert response.status == 200, response.status
+    return seconds
+
+
+def main() -> int:
+    """Exit status: 0 when every goal is met, 1 when one is not, 2 when a program is missing."""
+    parser = argparse.ArgumentParser(prog="just bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=10, help="fresh processes per row")
+    parser.add_argument("--bursts", type=int, default=6, help="seconds per side and round")
+    parser.add_argument("--only", default="", help="rows whose name has this text")
+    parser.add_argument("--json", action="store_true", help="print the outcome for programs")
+    options = parser.parse_args()
+    if missing := [name for name in ("nginx", "wrk") if not shutil.which(name)]:
+        print(f"just bench needs {' and '.join(missing)}: apt-get install nginx-light wrk")
+        return 2
+    pairs = [pair for pair in PAIRS if options.only in pair.name]
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("measuring", total=len(pairs) * options.rounds + 1)
+        outcomes = [
+            compare(pair, options.rounds, options.bursts, lambda: progress.advance(task))
+            for pair in pairs
+        ]
+        event = first_event(200)
+        progress.advance(task)
+    if options.json:
+        print(json.dumps({"pairs": [asdict(o) for o in outcomes], "event_ms": asdict(event)}))
+    else:
+        _show(outcomes, event)
+    return 0 if all(o.met for o in outcomes) else 1
+
+
+def _show(outcomes: Sequence[Outcome], event: Event) -> None:
+    table = Table(title="Requests per second, as ratios")
+    for header in ("pair", "CPU", "lowest to highest", "wall", "goal", "failures seen"):
+        table.add_column(header, justify="left" if header == "pair" else "right")
+    for o in outcomes:
+        colour = "green" if o.met else "red"
+        goal = f"≥ {o.goal}" if o.goal else "1 ± 0.02"
+        spread = f"{o.lowest:.3f} to {o.highest:.3f}"
+        table.add_row(
+            o.name, f"[{colour}]{o.cpu:.3f}[/]", spread, f"{o.wall:.3f}", goal, str(o.failed)
+        )
+    console = Console(width=120)
+    console.print(table)
+    console.print(
+        f"first SSE event, median: {event.direct:.2f} ms unproxied, {event.bare:.2f} ms bare "
+        f"mitmdump, {event.addon:.2f} ms with the addon, {event.failover:.2f} ms after a failover"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
