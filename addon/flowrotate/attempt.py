@@ -4,9 +4,9 @@ A request has one attempt, and after a failover more, each with another credenti
 holds the credential of the attempt that runs, and lets it go when its answer is over.
 """
 
-import copy
 import logging
 import weakref
+from typing import TypeVar
 
 from hpack import NeverIndexedHeaderTuple
 from mitmproxy import http
@@ -15,12 +15,14 @@ from mitmproxy.connection import Address
 from . import guard
 from .display import annotate, show, tell
 from .guard import Place, Refusal
-from .passage import Passage, canonical_or_none, check_request, without_credentials
+from .passage import Passage, canonical_or_none, check_request, head_of, without_credentials
 from .placement import Fields
 from .rotator import ROTATOR
 from .selector import Credential
 from .verdict import Action, Verdict, judge
 from .waiting import Waiter
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +90,7 @@ def _take(flow: http.HTTPFlow, passage: Passage, credential: Credential) -> None
         show(flow, pool, credential.alias)
         if flow.request.trailers:
             flow.request.trailers = without_credentials(pool, flow.request.trailers)
+        passage.checked = head_of(flow.request, passage.place)
         annotate(flow, pool, credential.id, passage.attempts)
         tell(flow, "; ".join((*passage.told, f"sent with {credential.id}")), passage.mark)
     except BaseException:
@@ -109,7 +112,8 @@ def seal(
     place = Place(flow.request.scheme == "https", host, address[1], server_name)
     name = place.server_name if verified else None
     refusal = guard.check_server(place, name, pool.name, pool.hosts)
-    refusal = refusal or check_request(flow, pool, place)
+    if refusal is None and head_of(flow.request, place) != passage.checked:
+        refusal = check_request(flow, pool, place)
     if refusal:
         return refusal
     assert passage.value
@@ -128,13 +132,21 @@ def _with_head(request: http.Request, fields: Fields, path: bytes) -> http.Reque
 
     http.Request(…) checks the type of every field again, which is most of what this costs.
     """
-    head = copy.copy(request)
-    head.data = copy.copy(request.data)
-    head.data.headers = http.Headers()
-    head.data.headers.fields = fields
-    head.data.path = path
-    head.data.content = head.data.trailers = None
+    head, data, headers = (
+        _blank(http.Request),
+        _blank(http.RequestData),
+        _blank(http.Headers),
+    )
+    headers.fields = fields
+    data.__dict__ |= request.data.__dict__
+    data.headers, data.path, data.content, data.trailers = headers, path, None, None
+    head.data = data
     return head
+
+
+def _blank(kind: type[T]) -> T:
+    """An object whose attributes come from elsewhere."""
+    return kind.__new__(kind)
 
 
 def learn(flow: http.HTTPFlow, passage: Passage, response: http.Response) -> bool:
@@ -150,7 +162,8 @@ def learn(flow: http.HTTPFlow, passage: Passage, response: http.Response) -> boo
     if failed or status == 101:
         # Nothing more of it is awaited; the socket that a 101 leads to is left alone.
         passage.release()
-    _record(flow, passage, status, verdict, response.headers.get("retry-after"))
+    asked = response.headers.get("retry-after") if failed else None
+    _record(flow, passage, status, verdict, asked)
     if not failed:
         return False
     logger.warning("pool %s: %s", pool.name, passage.told[-1])

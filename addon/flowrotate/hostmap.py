@@ -1,5 +1,6 @@
 """From (TLS or not, name, port) to what was filed under it, in time that no file can lengthen."""
 
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from .hosts import HostRule
@@ -32,7 +33,8 @@ class HostMap(Generic[T]):
         return any(key in self._names for key in _keys(name))
 
 
-def _keys(name: str) -> list[tuple[bool, str]]:
+@lru_cache(1024)
+def _keys(name: str) -> tuple[tuple[bool, str], ...]:
     """(wildcard, name) keys: a host name has at most 127 labels (RFC 1035, 2.3.4)."""
     labels = name.split(".")
-    return [(False, name), *((True, ".".join(labels[n:])) for n in range(1, len(labels)))]
+    return (False, name), *((True, ".".join(labels[n:])) for n in range(1, len(labels)))

@@ -20,6 +20,7 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 @lru_cache(maxsize=4096)
+@lru_cache(1024)
 def canonical(name: str) -> str:
     """The one spelling, ASCII, in which host names are compared. Raises ValueError for no name."""
     if len(name) > LONGEST_NAME + 1:

@@ -22,7 +22,7 @@ from . import guard
 from .display import annotate, show, tell
 from .guard import Place, Refusal
 from .hosts import canonical
-from .placement import Fields, credentials_in
+from .placement import Fields, credentials_in, header_values
 from .rotator import ROTATOR, Pool
 from .secret import Secret
 from .selector import Credential
@@ -43,6 +43,9 @@ class Passage:
     credential: Credential | None = None
     value: Secret | None = None
     """What `credential` had to send when it was picked: a reload may give it another."""
+    checked: tuple[object, ...] = field(default=(), repr=False)
+    """The head and place that `check_request` found right, as the flow had them after the pick."""
+    place: Place | None = None
     holds: bool = False
     """Whether `credential` counts as in flight for this passage."""
     waiter: Waiter | None = None
@@ -182,7 +185,14 @@ def decide(flow: http.HTTPFlow, said: tuple[str, ...]) -> Passage | Refusal | No
     # Before the pick: who is refused must not use up a turn.
     if refusal := check_request(flow, pool, place):
         return refusal
+    passage.place = place
     return passage
+
+
+def head_of(request: http.Request, place: Place | None) -> tuple[object, ...]:
+    """All that `check_request` looks at."""
+    data = request.data
+    return data.method, data.path, data.headers.fields, data.authority, place
 
 
 def check_request(flow: http.HTTPFlow, pool: Pool, place: Place) -> Refusal | None:
@@ -221,8 +231,9 @@ def _undo(flow: http.HTTPFlow, passage: Passage, *, leaves: bool) -> None:
 
 def authorities_of(request: http.Request) -> tuple[str, ...]:
     """Every Host, an empty one too, and the :authority if there is one."""
-    authority = (request.authority,) if request.authority else ()
-    return (*request.headers.get_all("host"), *authority)
+    data = request.data
+    authority = (request.authority,) if data.authority else ()
+    return (*header_values(data.headers.fields, b"host"), *authority)
 
 
 def place_of(flow: http.HTTPFlow) -> Place:

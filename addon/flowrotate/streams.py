@@ -1,32 +1,36 @@
 """Answers that go to the client as they come: which ones, and what a flow keeps of them. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 
 KEPT = 1 << 20
 """Bytes of a streamed body that a flow shows; of a longer one it shows none, as mitmproxy does."""
 
 INCREMENTAL = frozenset(
     (
-        "text/event-stream",  # WHATWG HTML, 9.2
-        "application/x-ndjson",
-        "application/ndjson",
-        "application/jsonl",
-        "application/x-jsonlines",
-        "application/json-seq",  # RFC 7464
-        "application/stream+json",
-        "application/vnd.amazon.eventstream",
-        "multipart/x-mixed-replace",
-        "application/grpc",
+        b"text/event-stream",  # WHATWG HTML, 9.2
+        b"application/x-ndjson",
+        b"application/ndjson",
+        b"application/jsonl",
+        b"application/x-jsonlines",
+        b"application/json-seq",  # RFC 7464
+        b"application/stream+json",
+        b"application/vnd.amazon.eventstream",
+        b"multipart/x-mixed-replace",
+        b"application/grpc",
     )
 )
 
 
-def is_incremental(headers: Mapping[str, str]) -> bool:
+def is_incremental(fields: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether an answer that has a body may come piece by piece: by its type, or length unknown."""
-    if "content-length" not in headers:
-        return True
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    return kind in INCREMENTAL or kind.startswith("application/grpc+")
+    kind, length = b"", False
+    for name, value in fields:
+        match name.lower():
+            case b"content-length":
+                length = True
+            case b"content-type":
+                kind = value.partition(b";")[0].strip().lower()
+    return not length or kind in INCREMENTAL or kind.startswith(b"application/grpc+")
 
 
 class Tee:

@@ -99,7 +99,11 @@ class RotatingStream(SealingStream):
         response = event.response
         attempt.expose(passage, response)
         bodiless = event.end_stream or response.status_code in (101, 204, 304)
-        if not bodiless and ROTATOR.settings.stream and is_incremental(response.headers):
+        if (
+            not bodiless
+            and ROTATOR.settings.stream
+            and is_incremental(response.data.headers.fields)
+        ):
             response.stream = Tee(lambda body: setattr(response.data, "content", body))
 
     def _swallow(self, event: ResponseHeaders) -> Steps:
