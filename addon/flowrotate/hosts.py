@@ -66,6 +66,7 @@ def _is_address(name: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
+@lru_cache(1024)
 def split_authority(text: str) -> tuple[str, int | None]:
     """`host`, `host:port` or `[v6]:port` -> canonical name, port. Raises ValueError."""
     match = _AUTHORITY.fullmatch(text)
