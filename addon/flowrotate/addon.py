@@ -11,6 +11,7 @@ from typing import Any
 
 from mitmproxy import command, ctx, exceptions, http, version
 from mitmproxy.addonmanager import Loader
+from mitmproxy.flow import Flow
 
 from . import attempt, passage, wire
 from .config import ConfigError
@@ -19,6 +20,7 @@ from .rotator import ROTATOR, Pool
 from .selector import State
 from .settings import DEFAULT_FAIL, Settings, SettingsError, find_secrets, parse_settings
 from .sources import ResolvedPool, load
+from .why import explain
 
 logger = logging.getLogger(__name__)
 
@@ -139,6 +141,20 @@ class FlowRotate:
             for pool in ROTATOR.pools.values()
             for s in pool.selector.statuses(ROTATOR.clock())
         ]
+
+    @command.command("rotate.why")
+    def why(self, flow: Flow) -> str:
+        """Why this flow went out with the credentials that it did, and not with others."""
+        told = flow.metadata.get("rotate")
+        pool = ROTATOR.pools.get(told["pool"]) if told else None
+        if told is None or pool is None or not isinstance(flow, http.HTTPFlow):
+            return "this flow belongs to no pool"
+        attempts = told["attempts"]
+        age = ROTATOR.wall() - (attempts[0]["at"] if attempts else flow.timestamp_created)
+        now = ROTATOR.clock()
+        outages = pool.selector.outages_at(now - age)
+        said = explain(attempts, pool.selector.statuses(now), outages, now - age)
+        return f"{flow.comment}. {said}" if not attempts else said
 
     @command.command("rotate.reset")
     def reset(self, credential: str = "") -> None:

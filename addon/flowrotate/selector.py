@@ -69,6 +69,12 @@ class Outage:
     since: float
     until: float
     reason: str
+    state: State
+    ended: float = inf
+    """When it was over before its time, by a reset or by the next outage."""
+
+    def covers(self, then: float) -> bool:
+        return self.since <= then < min(self.until, self.ended)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +153,7 @@ class Selector:
             elif verdict.action is Action.DISABLE:
                 credential.failed += 1
                 if credential.state is not State.DISABLED:
-                    self._leave(credential, State.DISABLED, Outage(now, inf, verdict.reason))
+                    self._leave(credential, Outage(now, inf, verdict.reason, State.DISABLED))
 
     def reset(self, now: float, ids: Iterable[str] | None = None) -> None:
         """Make these (all) ready again, but not what was disabled by hand. Counters stay.
@@ -171,7 +177,7 @@ class Selector:
     def disable(self, id: str, now: float) -> None:
         """Take one out until `enable`. Raises KeyError for an id that is not here."""
         with self._lock:
-            self._leave(self._all[id], State.DISABLED, Outage(now, inf, BY_HAND))
+            self._leave(self._all[id], Outage(now, inf, BY_HAND, State.DISABLED))
 
     def ready_in(self, now: float) -> float | None:
         """Seconds until the first cooling one is ready; 0 if any is ready now, None if never."""
@@ -208,7 +214,7 @@ class Selector:
         """What kept each credential, by id, from being picked at a time in the past."""
         with self._lock:
             return {
-                c.id: next((o for o in reversed(c.outages) if o.since <= then < o.until), None)
+                c.id: next((o for o in reversed(c.outages) if o.covers(then)), None)
                 for c in self._all.values()
             }
 
@@ -237,8 +243,8 @@ class Selector:
         credential.state, credential.reason, credential.until = State.READY, "", 0.0
         self._ready.setdefault(credential.id, credential)
 
-    def _leave(self, credential: Credential, state: State, outage: Outage) -> None:
-        credential.state, credential.reason = state, outage.reason
+    def _leave(self, credential: Credential, outage: Outage) -> None:
+        credential.state, credential.reason = outage.state, outage.reason
         self._end_outage(credential, outage.since)
         credential.outages = (*credential.outages[1 - _KEPT_OUTAGES :], outage)
         if self._ready.get(credential.id) is credential:
@@ -249,7 +255,7 @@ class Selector:
         if credential.state is State.DISABLED or until <= running:
             return
         credential.until = until
-        self._leave(credential, State.COOLING, Outage(now, until, reason))
+        self._leave(credential, Outage(now, until, reason, State.COOLING))
         if self._all.get(credential.id) is not credential:
             return
         if len(self._cooling) > 2 * len(self._all):
@@ -258,9 +264,9 @@ class Selector:
             self._push(credential)
 
     def _end_outage(self, credential: Credential, now: float) -> None:
-        if credential.outages and credential.outages[-1].until > now:
+        if credential.outages and credential.outages[-1].covers(now):
             *ended, last = credential.outages
-            credential.outages = (*ended, replace(last, until=now))
+            credential.outages = (*ended, replace(last, ended=now))
 
     def _push(self, credential: Credential) -> None:
         self._pushed += 1

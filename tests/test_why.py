@@ -1,0 +1,66 @@
+"""A request's credentials, explained."""
+
+from flowrotate.secret import Secret
+from flowrotate.selector import Credential, Selector
+from flowrotate.verdict import Action, Verdict
+from flowrotate.why import MOST, explain
+
+
+def selector(*ids: str) -> Selector:
+    made = Selector()
+    made.replace([Credential(id, Secret(id, id), Secret(id, id)) for id in ids])
+    return made
+
+
+def attempt(id: str, status: int | None, verdict: str, **more: object) -> dict[str, object]:
+    return {"credential": id, "status": status, "verdict": verdict, "seconds": 0.1, **more}
+
+
+def test_tried_skipped_and_served() -> None:
+    s = selector("key-a", "key-b", "key-c", "key-d", "key-e", "key-f")
+    for id, verdict, status in (
+        ("key-a", Verdict(Action.COOLDOWN, 60, "429"), 429),
+        ("key-d", Verdict(Action.DISABLE, 0, "401"), 401),
+    ):
+        s.report(s._all[id], verdict, status, 100.0)
+    s.disable("key-e", 100.0)
+    attempts = [
+        attempt("key-b", 429, "cooldown", retry_after="30"),
+        attempt("key-f", None, "nothing"),
+        attempt("gone", 500, "nothing"),
+        attempt("key-c", 200, "ok"),
+    ]
+    # What happened since changes nothing of what is told.
+    then = 119.0
+    s.reset(130.0)
+    s.enable("key-e", 130.0)
+    assert explain(attempts, s.statuses(140.0), s.outages_at(then), then).split("; ") == [
+        "key-a: skipped, cooling 41 s after 429",
+        "key-b: tried, 429 Retry-After 30",
+        "key-c: served 200",
+        "key-d: skipped, disabled after 401",
+        "key-e: skipped, disabled by hand",
+        "key-f: tried, no answer",
+        "gone: tried, 500",
+    ]
+
+
+def test_off_in_the_file_and_not_its_turn() -> None:
+    s = selector()
+    s.replace([Credential(id, Secret(id, id), Secret(id, id)) for id in "abc"], off="a")
+    said = explain([attempt("b", 200, "ok")], s.statuses(0), s.outages_at(0), 0)
+    assert said == (
+        "a: skipped, disabled in the secrets file; b: served 200; "
+        "1 more: ready, it was not their turn"
+    )
+
+
+def test_a_large_pool_is_not_listed_whole() -> None:
+    s = selector(*(f"k{n}" for n in range(1000)))
+    for n in range(500):
+        s.disable(f"k{n}", 0.0)
+    said = explain([attempt("k999", 200, "ok")], s.statuses(1), s.outages_at(1), 1)
+    assert said.count(";") == MOST + 2
+    assert said.endswith(
+        "k999: served 200; 480 more: skipped; 499 more: ready, it was not their turn"
+    )
