@@ -85,11 +85,15 @@ def guarded(step: Callable[[], T]) -> T | Refusal:
     try:
         return step()
     except Exception as fault:
-        # Not its text: nobody knows what is in there.
-        where = traceback.extract_tb(fault.__traceback__)[-1]
-        kind = type(fault).__name__
-        logger.error("internal fault: %s at %s:%s", kind, Path(where.filename).name, where.lineno)
-        return guard.internal(f"Flow Rotate failed on this request ({kind}); nothing was sent")
+        return own_fault(fault)
+
+
+def own_fault(fault: Exception) -> Refusal:
+    """Log where it was; not its text, for nobody knows what is in there."""
+    where = traceback.extract_tb(fault.__traceback__)[-1]
+    kind = type(fault).__name__
+    logger.error("internal fault: %s at %s:%s", kind, Path(where.filename).name, where.lineno)
+    return guard.internal(f"Flow Rotate failed on this request ({kind})")
 
 
 def enter(flow: http.HTTPFlow) -> Refusal | None:

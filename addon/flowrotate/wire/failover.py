@@ -26,7 +26,7 @@ from mitmproxy.proxy.layers.http._events import (
 
 from flowrotate import attempt
 from flowrotate.guard import Refusal
-from flowrotate.passage import Passage, guarded
+from flowrotate.passage import Passage, guarded, own_fault
 from flowrotate.rotator import ROTATOR
 from flowrotate.streams import Tee, is_incremental
 
@@ -136,12 +136,21 @@ class RotatingStream(SealingStream):
             yield from self._give_up(self.failure) if self.failure else self._repeat()
 
     def _give_up(self, failure: Refusal) -> Steps:
-        yield from detach(self)
+        yield from self._detach()
         yield from self._answer(failure)
+
+    def _detach(self) -> layer.CommandGenerator[Refusal | None]:
+        try:
+            yield from detach(self)
+        except Exception as fault:
+            return own_fault(fault)
+        return None
 
     def _repeat(self) -> Steps:
         assert self.swallowed
-        yield from detach(self)
+        if refusal := (yield from self._detach()):
+            yield from self._answer(refusal)
+            return
         self.server_state = self.state_wait_for_response_headers
         if (yield from self.make_server_connection()):
             self.swallowed.repeated_on = self.context.server
