@@ -1,11 +1,12 @@
 """One request's way, step by step, where no traffic could get the timing right."""
 
+import asyncio
 import gc
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from mitmproxy.http import Headers, HTTPFlow, Request
+from mitmproxy.http import Headers, HTTPFlow, Request, Response
 from mitmproxy.test import tflow
 
 from flowrotate import attempt, passage
@@ -103,3 +104,26 @@ def test_nothing_is_kept_of_a_flow_that_is_gone() -> None:
     del made
     gc.collect()
     assert len(passage.PASSAGES) == before
+
+
+def test_who_waits_comes_before_who_comes_just_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(ROTATOR, "clock", lambda: now)
+
+    async def run() -> None:
+        nonlocal now
+        use("{hosts: [a.test], hold: 60, retries: 0, credentials: [sk-canary, sk-other]}")
+        limited = Response.make(429, b"", {"retry-after": "30"})
+        for _ in range(2):
+            assert not attempt.learn(flow(), on_its_way(flow()), limited)
+        early, late = flow(), flow()
+        waiting = chosen_for(early)
+        assert waiting.waiter
+        # The cooldown is over, and the alarm has not rung yet.
+        now += 30
+        newcomer = chosen_for(late)
+        assert isinstance(attempt.resume(early, waiting), Passage)
+        picked = [p.credential.id for p in (waiting, newcomer) if p.credential]
+        assert picked == ["default-1", "default-2"]
+
+    asyncio.run(run())

@@ -7,14 +7,17 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import h2.config  # type: ignore[import-untyped, unused-ignore]  # h2 is typed since 4.2
+import h2.connection  # type: ignore[import-untyped, unused-ignore]
 import httpx
 import pytest
 
 from flowrotate.demo.proxy import SCRIPT, Proxy
 from flowrotate.demo.upstream import Raw, Reply, Request, Reset, ThreadedUpstream, json_reply
 
+from . import raw_h2
 from .test_commands import CONTROL, run
-from .world import World, bearers, client, pool, secret, trusting
+from .world import World, bearers, client, pool, secret, trusting, tunnel
 
 BOTH = pytest.mark.parametrize("http2", [False, True], ids=["h1", "h2"])
 UPSTREAMS = pytest.mark.parametrize("alpn", ["http/1.1", "h2"])
@@ -214,8 +217,6 @@ def test_an_attempt_without_an_answer(world: World, http2: bool, alpn: str) -> N
 
 
 def test_http2_trailers_arrive_with_the_repeated_request(world: World) -> None:
-    from . import raw_h2
-
     upstream = world.upstream(app(a=429, b=401), alpn=["h2"])
     proxy, url = start(world, upstream)
     authority = url.removeprefix("https://")
@@ -378,6 +379,25 @@ def test_a_client_that_leaves_during_a_failover(world: World) -> None:
     while "in flight" in run(proxy, "rotate.status")[1] and time.monotonic() < deadline:
         time.sleep(0.05)
     is_quiet(proxy)
+
+
+def test_a_stream_that_is_reset_during_a_failover_is_not_sent_again(world: World) -> None:
+    """Its connection stays, and with it the alarm that was to start the next attempt."""
+    endless = lambda _: Reply(429, (), _endless(b"x", 0.01))  # noqa: E731
+    upstream = world.upstream(app(a=endless))
+    proxy, url = start(world, upstream)
+    authority = url.removeprefix("https://")
+    with tunnel(proxy, authority, ["h2"]) as tls:
+        connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        connection.initiate_connection()
+        connection.send_headers(1, list(raw_h2.request(authority)), end_stream=True)
+        tls.sendall(connection.data_to_send())
+        proxy.wait_for("a answered 429")
+        connection.reset_stream(1)
+        tls.sendall(connection.data_to_send())
+        time.sleep(2.5)
+        assert bearers(upstream.requests) == ["a"]
+        is_quiet(proxy)
 
 
 def test_the_openai_sdk_does_not_notice(world: World) -> None:
