@@ -197,10 +197,11 @@ class RotatingStream(SealingStream):
         broken = (
             isinstance(event, ResponseProtocolError) and self.client_state != self.state_errored
         )
-        if not (broken and self.passage):
+        passage = self.passage
+        if not (broken and passage):
             return steps
         if self.server_state == self.state_wait_for_response_headers:
-            attempt.unanswered(self.flow, self.passage)
+            guarded(lambda: attempt.unanswered(self.flow, passage))
         return self._broken_off(self.swallowed, steps) if self.swallowed else steps
 
     def _broken_off(self, swallowed: Swallowed, otherwise: Steps) -> Steps:
