@@ -57,30 +57,45 @@ def pick(flow: http.HTTPFlow, passage: Passage) -> Refusal | None:
 def resume(flow: http.HTTPFlow, passage: Passage) -> Passage | Refusal | None:
     """After a wait: the passage with what was picked for it, or our own answer.
 
-    None when its pool is no more: it has to be decided anew.
+    None when its pool has it no more: it has to be decided anew.
     """
     assert passage.waiter
+    if not _follows(flow, passage):
+        leave(passage)
+        return None
     passage.waiter.leave()
     credential, passage.waiter = passage.waiter.credential, None
-    pool = ROTATOR.pools.get(passage.pool.name)
-    if pool is None or pool.room is not passage.pool.room:
-        if credential:
-            passage.pool.selector.release(credential)
-        return None
-    passage.pool = pool
     if credential is None:
-        return ROTATOR.exhausted(pool)
+        return ROTATOR.exhausted(passage.pool)
     _take(flow, passage, credential)
     return passage
 
 
+def leave(passage: Passage) -> None:
+    """Wait no more, and want nothing of what was picked meanwhile."""
+    waiter, passage.waiter = passage.waiter, None
+    if waiter:
+        waiter.leave()
+        if waiter.credential:
+            passage.pool.selector.release(waiter.credential)
+
+
 def again(flow: http.HTTPFlow, passage: Passage) -> Passage | Refusal:
     """The same passage with another credential than those tried, or our own answer."""
-    pool = ROTATOR.pools.get(passage.pool.name)
-    if pool is None or pool.room is not passage.pool.room:
+    if not _follows(flow, passage):
         return ROTATOR.exhausted(passage.pool)
-    passage.pool = pool
     return pick(flow, passage) or passage
+
+
+def _follows(flow: http.HTTPFlow, passage: Passage) -> bool:
+    """Go over to the pool as the latest reload has it, if that still takes this request."""
+    before, pool = passage.pool, ROTATOR.pools.get(passage.pool.name)
+    if pool is before:
+        return True
+    if pool is None or pool.room is not before.room or pool.placement != before.placement:
+        return False
+    passage.pool = pool
+    return pool.serves(flow.request.method, flow.request.path)
 
 
 def _take(flow: http.HTTPFlow, passage: Passage, credential: Credential) -> None:
@@ -207,12 +222,12 @@ def _record(
     tell(flow, "; ".join(passage.told), passage.mark)
 
 
-def expose(passage: Passage, response: http.Response) -> None:
-    """With `rotate_expose`, say in the response itself who served it."""
+def expose(passage: Passage, response: http.Response, served: int = -1) -> None:
+    """With `rotate_expose`, say in the response itself whose it is: that of attempt `served`."""
     if not (ROTATOR.settings.expose and passage.attempts):
         return
     exposed = {
-        "X-Rotate-Credential": f"{passage.pool.name}/{passage.attempts[-1]['credential']}",
+        "X-Rotate-Credential": f"{passage.pool.name}/{passage.attempts[served]['credential']}",
         "X-Rotate-Attempts": str(len(passage.attempts)),
     }
     for name, value in exposed.items():

@@ -173,7 +173,7 @@ def decide(flow: http.HTTPFlow, said: tuple[str, ...]) -> Passage | Refusal | No
         return guard.internal(ROTATOR.broken)
     place = place_of(flow)
     pool = ROTATOR.find(place, flow.request.method, flow.request.path)
-    if passage and (pool is None or pool.name != passage.pool.name):
+    if passage and pool is not passage.pool:
         _undo(flow, passage, leaves=pool is None)
         passage = None
     if pool is None:

@@ -18,6 +18,7 @@ import heapq
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import inf
@@ -105,8 +106,12 @@ class Selector:
     _cooling: list[tuple[float, int, Credential]] = field(default_factory=list)
     """A heap by end of cooling; an entry whose credential moved on meanwhile is passed over."""
     _pushed: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    """Guards everything above and every credential's standing. Nothing under it does IO."""
+    _lock: AbstractContextManager[object] = field(default_factory=threading.RLock)
+    """Guards everything above and every credential's standing. Nothing under it does IO.
+
+    Re-entrant for `release`, which the garbage collector may call from anywhere: it ends
+    requests that mitmproxy has dropped while they waited for something.
+    """
     changed: Callable[[], None] = _nothing
     """Told, without the lock, when something else than time may have made a credential ready."""
 

@@ -34,6 +34,8 @@ from .sealing import SealingStream, Steps
 from .swallow import SECONDS, Swallowed
 from .upstream import detach
 
+IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
+
 
 class Alarm(commands.RequestWakeup):
     """A wake-up for one stream. Those of the streams in a tunnel pass through the tunnel's own."""
@@ -83,21 +85,21 @@ class RotatingStream(SealingStream):
         if isinstance(another, Refusal):
             return self._fail(another)
         if another and not self.streamed and self.client_state == self.state_done:
-            return self._swallow(event)
+            return self._swallow(event, len(passage.attempts) - 1)
         self.swallowed = None
         return self._deliver(passage, event)
 
-    def _deliver(self, passage: Passage, event: ResponseHeaders) -> Steps:
+    def _deliver(self, passage: Passage, event: ResponseHeaders, served: int = -1) -> Steps:
         """Hand the answer to mitmproxy: this is the one that the client gets."""
-        refusal = guarded(lambda: self._prepare(passage, event))
+        refusal = guarded(lambda: self._prepare(passage, event, served))
         if refusal:
             return self._fail(refusal)
         steps: Steps = super().state_wait_for_response_headers(event)
         return steps
 
-    def _prepare(self, passage: Passage, event: ResponseHeaders) -> None:
+    def _prepare(self, passage: Passage, event: ResponseHeaders, served: int) -> None:
         response = event.response
-        attempt.expose(passage, response)
+        attempt.expose(passage, response, served)
         bodiless = event.end_stream or response.status_code in (101, 204, 304)
         if (
             not bodiless
@@ -106,8 +108,8 @@ class RotatingStream(SealingStream):
         ):
             response.stream = Tee(lambda body: setattr(response.data, "content", body))
 
-    def _swallow(self, event: ResponseHeaders) -> Steps:
-        self.swallowed = Swallowed(event, self.context.server)
+    def _swallow(self, event: ResponseHeaders, number: int) -> Steps:
+        self.swallowed = Swallowed(event, number, self.context.server)
         self.server_state = self.state_swallow
         yield self._set_alarm(SECONDS)
 
@@ -148,6 +150,8 @@ class RotatingStream(SealingStream):
 
     def _repeat(self) -> Steps:
         assert self.swallowed
+        if (yield from self.check_killed(True)):
+            return
         if refusal := (yield from self._detach()):
             yield from self._answer(refusal)
             return
@@ -183,7 +187,7 @@ class RotatingStream(SealingStream):
         """No other credential brought an answer: the client gets the last one that there is."""
         assert self.passage
         self.swallowed = None
-        yield from self._deliver(self.passage, swallowed.head)
+        yield from self._deliver(self.passage, swallowed.head, swallowed.attempt)
         for event in swallowed.rest:
             yield from self.server_state(event)
 
@@ -200,17 +204,18 @@ class RotatingStream(SealingStream):
         passage = self.passage
         if not (broken and passage):
             return steps
+        if self.server_state == self.state_turn:
+            return _nothing()  # what is over was reset afterwards
         if self.server_state == self.state_wait_for_response_headers:
             guarded(lambda: attempt.unanswered(self.flow, passage))
         return self._broken_off(self.swallowed, steps) if self.swallowed else steps
 
     def _broken_off(self, swallowed: Swallowed, otherwise: Steps) -> Steps:
-        if self.server_state == self.state_turn:
-            return  # what is over was reset afterwards
         if self.server_state == self.state_swallow:
             yield self._turn()
         elif self._was_stale(swallowed):
-            # Answered, and then closed by the upstream, as idle connections are.
+            # Answered, and then closed by the upstream, as idle connections are. Only what may
+            # be sent twice (RFC 9110, 9.2.2): nobody knows what became of it.
             swallowed.stale = True
             yield self._turn()
         elif swallowed.whole:
@@ -221,7 +226,8 @@ class RotatingStream(SealingStream):
     def _was_stale(self, swallowed: Swallowed) -> bool:
         server = self.context.server
         same = swallowed.repeated_on is server and swallowed.server is server
-        return same and not server.connected and not swallowed.stale
+        harmless = self.flow.request.method in IDEMPOTENT
+        return same and harmless and not server.connected and not swallowed.stale
 
 
 def _stream_of(event: events.Wakeup) -> RotatingStream | None:

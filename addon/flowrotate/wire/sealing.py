@@ -90,9 +90,10 @@ class SealingStream(MitmproxyStream):
             # Not on a connection: the upstream may close one that is idle.
             self.passage = choice
             yield RotateHoldHook(self.flow)
-            choice = guarded(self._resume)
             if (yield from self.check_killed(True)):
+                attempt.leave(choice)
                 return False
+            choice = guarded(self._resume)
         if isinstance(choice, Refusal):
             yield from self._refuse(choice)
             return False

@@ -17,9 +17,13 @@ SECONDS = 2.0
 
 @dataclass(slots=True)
 class Swallowed:
-    """`server` is the connection that it came on; `whole`, whether all of it is here."""
+    """The answer to the passage's `attempt`, on the connection `server`.
+
+    `whole` tells whether all of it is here.
+    """
 
     head: ResponseHeaders
+    attempt: int
     server: Connection
     rest: list[HttpEvent] = field(default_factory=list)
     whole: bool = False
