@@ -127,3 +127,50 @@ def test_who_waits_comes_before_who_comes_just_then(monkeypatch: pytest.MonkeyPa
         assert picked == ["default-1", "default-2"]
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "change", ["methods: [POST]", "inject: 'x-api-key: {secret}'", "paths: [/other]"]
+)
+def test_a_reload_is_obeyed_by_who_waits(change: str) -> None:
+    """Whose pool has it no more is decided anew; what was picked meanwhile goes back."""
+
+    async def run() -> None:
+        use("{hosts: [a.test], hold: 60, credentials: [{id: a, secret: sk-a, disabled: true}]}")
+        waiting = on_its_way(made := flow(authorization="Bearer mine"))
+        use("{hosts: [a.test], hold: 60, credentials: [{id: a, secret: sk-a}], " + change + "}")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert waiting.waiter
+        assert waiting.waiter.credential
+        assert attempt.resume(made, waiting) is None
+        (status,) = ROTATOR.pools["default"].selector.statuses(0)
+        assert status.in_flight == 0
+        passage.PASSAGES[made] = waiting
+        anew = passage.decide(made, ())
+        if "inject" in change:
+            assert isinstance(anew, Passage)
+            assert attempt.pick(made, anew) is None
+            assert made.request.headers["x-api-key"] == "[rotate:default/a]"
+            assert "authorization" not in made.request.headers
+        else:
+            assert anew is None
+            assert made.request.headers["authorization"] == "Bearer mine"
+
+    asyncio.run(run())
+
+
+def test_a_request_that_is_killed_while_it_waits_takes_nothing_along() -> None:
+    async def run() -> None:
+        use("{hosts: [a.test], hold: 60, credentials: [{id: a, secret: sk-a, disabled: true}]}")
+        waiting = on_its_way(flow())
+        pool = waiting.pool
+        pool.selector.enable("a", 0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [s.in_flight for s in pool.selector.statuses(0)] == [1]
+        attempt.leave(waiting)
+        assert [s.in_flight for s in pool.selector.statuses(0)] == [0]
+        assert not pool.room.queue
+
+    asyncio.run(run())
