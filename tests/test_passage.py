@@ -11,6 +11,7 @@ from mitmproxy.test import tflow
 
 from flowrotate import attempt, passage
 from flowrotate.config import parse
+from flowrotate.guard import Refusal
 from flowrotate.passage import Passage
 from flowrotate.rotator import ROTATOR
 from flowrotate.secret import Secret
@@ -174,3 +175,45 @@ def test_a_request_that_is_killed_while_it_waits_takes_nothing_along() -> None:
         assert not pool.room.queue
 
     asyncio.run(run())
+
+
+def sealed(made: HTTPFlow, chosen: Passage) -> Any:
+    return attempt.seal(made, chosen, ("a.test", 443), "a.test")
+
+
+@pytest.mark.parametrize("edit", ["reload", "header", "host", "path"])
+def test_g1_what_changed_during_a_wait_is_checked_again(edit: str) -> None:
+    """A reload that takes the Host's name away; a user's edit of the flow that waits."""
+
+    async def run() -> None:
+        one = "credentials: [{id: a, secret: sk-a%s}]"
+        use("{hosts: [a.test, b.test], hold: 60, " + one % ", disabled: true" + "}")
+        waiting = on_its_way(made := flow(host="b.test"))
+        if edit == "reload":
+            use("{hosts: [a.test], hold: 60, " + one % "" + "}")
+        else:
+            waiting.pool.selector.enable("a", 0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        fields = made.request.data.headers.fields
+        if edit == "header":
+            made.request.data.headers.fields = (*fields, (b"x", b"1\r\nHost: evil.test"))
+        elif edit == "host":
+            made.request.headers["host"] = "evil.test"
+        elif edit == "path":
+            made.request.data.path = b"/ HTTP/1.1\r\nHost: evil.test\r\n\r\n"
+        assert isinstance(attempt.resume(made, waiting), Passage)
+        assert isinstance(sealed(made, waiting), Refusal)
+
+    asyncio.run(run())
+
+
+def test_g1_what_changed_between_two_attempts_is_checked_again() -> None:
+    use("{hosts: [a.test], credentials: [sk-a, sk-b]}")
+    made = flow()
+    first = on_its_way(made)
+    assert isinstance(sealed(made, first), Request)
+    assert attempt.learn(made, first, Response.make(429))
+    made.request.headers["host"] = "evil.test"
+    assert isinstance(attempt.again(made, first), Passage)
+    assert isinstance(sealed(made, first), Refusal)
