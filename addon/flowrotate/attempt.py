@@ -94,7 +94,7 @@ def _follows(flow: http.HTTPFlow, passage: Passage) -> bool:
         return True
     if pool is None or pool.room is not before.room or pool.placement != before.placement:
         return False
-    passage.pool = pool
+    passage.pool, passage.checked = pool, ()
     return pool.serves(flow.request.method, flow.request.path)
 
 
@@ -102,10 +102,12 @@ def _take(flow: http.HTTPFlow, passage: Passage, credential: Credential) -> None
     passage.take(credential, ROTATOR.clock())
     try:
         pool = passage.pool
+        unchanged = head_of(flow.request, passage.place) == passage.checked
         show(flow, pool, credential.alias)
         if flow.request.trailers:
             flow.request.trailers = without_credentials(pool, flow.request.trailers)
-        passage.checked = head_of(flow.request, passage.place)
+        # What changed since it was checked (a wait is long) must not pass for what was.
+        passage.checked = head_of(flow.request, passage.place) if unchanged else ()
         annotate(flow, pool, credential.id, passage.attempts)
         tell(flow, "; ".join((*passage.told, f"sent with {credential.id}")), passage.mark)
     except BaseException:

@@ -44,7 +44,7 @@ class Passage:
     value: Secret | None = None
     """What `credential` had to send when it was picked: a reload may give it another."""
     checked: tuple[object, ...] = field(default=(), repr=False)
-    """The head and place that `check_request` found right, as the flow had them after the pick."""
+    """The head and place that `check_request` found right, with the alias once there is one."""
     place: Place | None = None
     holds: bool = False
     """Whether `credential` counts as in flight for this passage."""
@@ -189,7 +189,7 @@ def decide(flow: http.HTTPFlow, said: tuple[str, ...]) -> Passage | Refusal | No
     # Before the pick: who is refused must not use up a turn.
     if refusal := check_request(flow, pool, place):
         return refusal
-    passage.place = place
+    passage.place, passage.checked = place, head_of(flow.request, place)
     return passage
 
 
