@@ -1,26 +1,39 @@
 """A secrets file's text -> frozen pools and credentials, and all that is wrong with it. Pure."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import PurePath
+from typing import get_args
 
-from .credentials import (
-    CREDENTIAL_KEYS,
-    LATER_CREDENTIAL_KEYS,
-    parse_name,
-    read_credentials,
-    read_username,
+from flowrotate.hosts import HostRule, parse_host_rule, rules_overlap
+from flowrotate.inject import (
+    DEFAULT_INJECT,
+    Inject,
+    check_secret,
+    parse_inject,
+    parse_method,
+    parse_strip,
 )
+from flowrotate.keys import parse_cooldown_by, parse_sticky
+from flowrotate.paths import parse_path, paths_overlap
+from flowrotate.verdict import FailRules
+
+from .credentials import CREDENTIAL_KEYS, parse_name, read_credentials, read_username
 from .document import DocumentError, read_document
 from .failrules import parse_fail_option, parse_fail_rules
-from .hosts import HostRule, parse_host_rule, rules_overlap
-from .inject import DEFAULT_INJECT, Inject, check_secret, parse_inject, parse_method, parse_strip
-from .paths import parse_path, paths_overlap
-from .section import NOT_YET, Problem, Section, text_as
-from .spec import Config, ConfigError, CredentialSpec, PoolSpec, Source
-from .verdict import FailRules
+from .mintspecs import MINT_KEYS
+from .older import OLDER_KEYS, is_older, read_older
+from .section import Problem, Section, as_whole, text_as
+from .spec import (
+    DEFAULT_STRIP,
+    Config,
+    ConfigError,
+    CredentialSpec,
+    PoolSpec,
+    Source,
+    Strategy,
+)
 
 __all__ = [
     "Config",
@@ -49,14 +62,15 @@ POOL_KEYS = (
     "hold",
     "browsers",
     "strategy",
+    "sticky",
+    "cooldown_by",
+    "pin",
     "username",
     "credentials",
 )
-LATER_POOL_KEYS = ("sticky", "cooldown_by", "pin")
 TOP_KEYS = ("pools", *POOL_KEYS)
-KNOWN_KEYS = frozenset((*TOP_KEYS, *LATER_POOL_KEYS, *CREDENTIAL_KEYS, *LATER_CREDENTIAL_KEYS))
-LATER_STRATEGIES = ("fill-first", "least-busy", "random", "sticky")
-DEFAULT_STRIP = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
+KNOWN_KEYS = frozenset((*TOP_KEYS, *CREDENTIAL_KEYS, *MINT_KEYS, *OLDER_KEYS))
+STRATEGIES: Mapping[str, Strategy] = {name: name for name in get_args(Strategy)}
 LONGEST = 86_400
 """Seconds."""
 
@@ -69,31 +83,25 @@ def parse(text: bytes, name: str) -> Config:
         data = read_document(text, PurePath(name).suffix, KNOWN_KEYS)
     except DocumentError as e:
         return Config((), (Problem(e.place, e.message),))
-    if _is_older_file(data):
-        message = f"the older plugin's file (a list with clientId and clientSecret) is {NOT_YET}"
-        return Config((), (Problem("", message),))
+    problems: list[Problem] = []
+    if isinstance(data, list) and is_older(data):
+        pools = read_older(data, problems)
+        return Config(pools, tuple(problems))
     if not isinstance(data, dict):
         return Config((), (Problem("", "write a mapping with the key 'pools' at the top"),))
-    problems: list[Problem] = []
     pools = _pools(Section(data, "", problems))
     problems.extend(_overlaps(pools, problems))
     return Config(pools, tuple(problems))
 
 
-def _is_older_file(data: object) -> bool:
-    return isinstance(data, list) and any(
-        isinstance(entry, dict) and {"clientId", "clientSecret"} <= entry.keys() for entry in data
-    )
-
-
 def _pools(root: Section) -> tuple[PoolSpec, ...]:
-    short = [key for key in (*POOL_KEYS, *LATER_POOL_KEYS) if key in root.data]
+    short = [key for key in POOL_KEYS if key in root.data]
     if "pools" not in root.data and short:
         return (_pool(root, "default"),)
     for key in short:
         root.fault(key, "cannot stand beside 'pools': move it into one of them")
     rest = {key: value for key, value in root.data.items() if key not in short}
-    Section(rest, "", root.problems).check_keys(TOP_KEYS, LATER_POOL_KEYS)
+    Section(rest, "", root.problems).check_keys(TOP_KEYS)
     if "pools" not in root.data:
         root.fault("", "no pools: write the key 'pools', or 'hosts' and 'credentials'")
         return ()
@@ -115,10 +123,11 @@ def _pools(root: Section) -> tuple[PoolSpec, ...]:
 
 
 def _pool(section: Section, fallback: str) -> PoolSpec:
-    section.check_keys(POOL_KEYS, LATER_POOL_KEYS)
+    section.check_keys(POOL_KEYS)
     if "hosts" not in section.data:
         section.fault("hosts", "missing: write a list such as [api.example.com]")
     all_of_them = "empty: leave the key out to mean all"
+    strategy = section.one("strategy", text_as(_parse_strategy), None)
     pool = PoolSpec(
         name=section.one("name", text_as(parse_name), fallback),
         hosts=section.each("hosts", parse_host_rule, (), "empty: write at least one host"),
@@ -127,14 +136,19 @@ def _pool(section: Section, fallback: str) -> PoolSpec:
         inject=section.one("inject", text_as(parse_inject), DEFAULT_INJECT),
         strip=section.each("strip", parse_strip, DEFAULT_STRIP),
         fail=_fail(section),
-        cooldown=section.one("cooldown", partial(_whole, "whole seconds", 1, LONGEST), None),
-        retries=section.one("retries", partial(_whole, "a whole number", 0, 100), None),
-        hold=section.one("hold", partial(_whole, "whole seconds", 0, LONGEST), None),
+        cooldown=section.one("cooldown", as_whole("whole seconds", 1, LONGEST), None),
+        retries=section.one("retries", as_whole("a whole number", 0, 100), None),
+        hold=section.one("hold", as_whole("whole seconds", 0, LONGEST), None),
         browsers=section.one("browsers", _browsers, False),
+        strategy=strategy or "round-robin",
+        sticky=section.one("sticky", text_as(parse_sticky), None),
+        cooldown_by=section.one("cooldown_by", text_as(parse_cooldown_by), None),
+        pin=section.each("pin", parse_path, (), "empty: leave the key out to mean none"),
         credentials=(),
         place=section.place,
     )
-    section.one("strategy", text_as(_check_strategy), None)
+    if strategy or "strategy" not in section.data:
+        _check_sticky(section, pool.strategy)
     return replace(pool, credentials=read_credentials(section, pool, read_username(section, None)))
 
 
@@ -151,23 +165,23 @@ def _fail(section: Section) -> FailRules | None:
     return rules
 
 
-def _whole(what: str, least: int, most: int, value: object) -> int | None:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise ValueError(f"write {what} from {least} to {most}, without quotes")
-    return value
-
-
 def _browsers(value: object) -> bool:
     if value not in ("allow", "deny"):
         raise ValueError("write allow or deny")
     return value == "allow"
 
 
-def _check_strategy(text: str) -> None:
-    if text in LATER_STRATEGIES:
-        raise ValueError(f"this strategy is {NOT_YET}: write round-robin")
-    if text != "round-robin":
-        raise ValueError("unknown strategy: write round-robin")
+def _parse_strategy(text: str) -> Strategy:
+    if text not in STRATEGIES:
+        raise ValueError("write round-robin, fill-first, least-busy, random or sticky")
+    return STRATEGIES[text]
+
+
+def _check_sticky(section: Section, strategy: Strategy) -> None:
+    if strategy == "sticky" and "sticky" not in section.data:
+        section.fault("sticky", "missing: write what tells a session, as header:x-session-id")
+    if strategy != "sticky" and "sticky" in section.data:
+        section.fault("sticky", "write strategy: sticky with it, or leave it out")
 
 
 def _overlaps(pools: Sequence[PoolSpec], problems: Sequence[Problem]) -> Iterator[Problem]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from .verdict import FailRules
+from flowrotate.verdict import FailRules
 
 ACTIONS = ("disable", "cooldown", "ignore")
 LOWEST, HIGHEST = 400, 599

@@ -12,8 +12,6 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-NOT_YET = "not yet supported by this version"
-
 _HARMLESS_KEY = re.compile(r"[a-z_]{1,24}")
 _CLOSE = 0.75
 _SHORT = 6  # characters; too few for a secret, and one typing error is a large part of them
@@ -77,21 +75,27 @@ class Section:
                 self.fault(f"{key}[{n}]", str(e))
         return tuple(read)
 
-    def check_keys(self, known: tuple[str, ...], later: tuple[str, ...] = ()) -> bool:
-        """Note every key that is unknown, or known to a later version only; True if none is."""
+    def mapping(self, key: str, mend: str) -> "Section | None":
+        """The mapping at a key, with entries in it. None, and noted, when it is no such thing."""
+        value = self.data.get(key)
+        if not isinstance(value, dict) or not value:
+            self.fault(key, mend)
+            return None
+        return Section(value, self.at(key), self.problems)
+
+    def check_keys(self, known: tuple[str, ...]) -> bool:
+        """Note every key that is unknown; True if none is."""
         before = len(self.problems)
         for number, key in enumerate(self.data, 1):
-            if key in later:
-                self.fault(str(key), NOT_YET)
-            elif key not in known:
-                self.fault("", _unknown(number, key, known, later))
+            if key not in known:
+                self.fault("", _unknown(number, key, known))
         return len(self.problems) == before
 
 
-def _unknown(number: int, key: object, known: tuple[str, ...], later: tuple[str, ...]) -> str:
+def _unknown(number: int, key: object, known: tuple[str, ...]) -> str:
     if isinstance(key, str) and _HARMLESS_KEY.fullmatch(key):
         cutoff = _CLOSE if len(key) > _SHORT else _CLOSE_WHEN_SHORT
-        close = get_close_matches(key, (*known, *later), n=1, cutoff=cutoff)
+        close = get_close_matches(key, known, n=1, cutoff=cutoff)
         if close:
             return f"unknown key '{key}': did you mean '{close[0]}'?"
     shown = ", ".join(known)
@@ -115,6 +119,17 @@ def as_flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError("write true or false, without quotes")
     return value
+
+
+def as_whole(what: str, least: int, most: int) -> Callable[[object], int]:
+    """A parser of whole numbers. `what` they count, in words: "whole seconds"."""
+
+    def parse(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise ValueError(f"write {what} from {least} to {most}, without quotes")
+        return value
+
+    return parse
 
 
 def text_as(parse: Callable[[str], T]) -> Callable[[object], T]:

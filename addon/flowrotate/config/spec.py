@@ -1,15 +1,17 @@
 """What a secrets file says, as frozen data, and the error that says what is wrong with it. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .hosts import HostRule
-from .inject import Inject
-from .paths import PathRule
-from .secret import Secret
+from flowrotate.hosts import HostRule
+from flowrotate.inject import Inject
+from flowrotate.keys import RequestKey
+from flowrotate.paths import PathRule
+from flowrotate.secret import Secret
+from flowrotate.verdict import FailRules
+
 from .section import Problem
-from .verdict import FailRules
 
 
 class ConfigError(ValueError):
@@ -22,25 +24,63 @@ class ConfigError(ValueError):
         super().__init__("\n".join(lines))
 
 
+DEFAULT_STRIP = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
+"""What a client's own credential is sent in, and so removed: lower-case header names."""
+
+SourceKind = Literal["secret", "env", "file", "command", "keyring"]
+
+Strategy = Literal["round-robin", "fill-first", "least-busy", "random", "sticky"]
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a secret comes from: the secret itself, a variable's name, or a file's path."""
+    """Where a secret comes from: itself, or a variable's, file's, command's or keyring's name."""
 
-    kind: Literal["secret", "env", "file"]
+    kind: SourceKind
     # Not in the repr: a secret written in the wrong line looks like a name.
     value: str | Secret = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
+class JwtSpec:
+    """A JSON Web Token (RFC 7519) that is signed here. `ttl` in seconds; None: it has no end."""
+
+    algorithm: str
+    key: Source
+    claims: Mapping[str, object] = field(repr=False)
+    ttl: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OAuth2Spec:
+    """An access token that a token endpoint gives out (RFC 6749, 4.4 and 6)."""
+
+    token_url: str = field(repr=False)
+    client_id: str = field(repr=False)
+    client_secret: Source | None
+    scope: str | None = field(repr=False)
+    grant: Literal["client_credentials", "refresh_token"]
+    refresh_token: Source | None
+
+
+@dataclass(frozen=True, slots=True)
 class CredentialSpec:
-    """One entry of `credentials`. `place` is where it stands in the file."""
+    """One entry of `credentials`. `place` is where it stands in the file.
+
+    `rpm` in requests per minute, `headers` are (name, value) pairs.
+    """
 
     id: str
     pool: str
-    source: Source
+    source: Source | JwtSpec | OAuth2Spec
     username: str | None = field(repr=False)
     disabled: bool
     place: str
+    weight: int = 1
+    priority: int = 0
+    rpm: int | None = None
+    max_in_flight: int | None = None
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @property
     def alias(self) -> str:
@@ -66,6 +106,10 @@ class PoolSpec:
     retries: int | None
     hold: int | None
     browsers: bool
+    strategy: Strategy
+    sticky: RequestKey | None
+    cooldown_by: RequestKey | None
+    pin: tuple[PathRule, ...]
     credentials: tuple[CredentialSpec, ...]
     place: str
 
