@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from flowrotate.secret import Secret
-from flowrotate.selector import BY_HAND, Credential, Selector
+from flowrotate.selector.roster import TRIAL_AFTER
+from flowrotate.selector.selector import Selector
+from flowrotate.selector.standing import BY_HAND, Credential
 from flowrotate.verdict import NOTHING, OK, Action, Verdict
 
 DISABLE = Verdict(Action.DISABLE, reason="401")
@@ -25,7 +27,7 @@ def credential(id: str, secret: str = "") -> Credential:
 
 def selector(*ids: str) -> Selector:
     made = Selector()
-    made.replace([credential(id) for id in ids])
+    made.replace([credential(id) for id in ids], 0.0)
     return made
 
 
@@ -110,7 +112,7 @@ def test_disabled_does_not_come_back_by_time_or_cooldown_or_success() -> None:
     s.report(a, cooldown(1), 429, 0.0)
     s.report(a, OK, 200, 0.0)
     s.report(a, NOTHING, 500, 0.0)
-    assert picks(s, 3, 1e9) == list("bbb")
+    assert picks(s, 3, 1799.0) == list("bbb")
     assert states(s, 1e9) == {"a": "disabled", "b": "ready"}
 
 
@@ -136,7 +138,7 @@ def test_what_is_in_flight() -> None:
     s = selector("a")
     a = take(s, "a")
     assert take(s, "a") is a
-    s.release(a)
+    s.release(a, 0.0)
     assert [x.in_flight for x in s.statuses(0.0)] == [1]
 
 
@@ -200,7 +202,7 @@ def test_replace_keeps_the_standing_of_an_unchanged_secret_and_its_turn() -> Non
     s.report(a, cooldown(50), 429, 0.0)
     s.disable("d", 0)
     assert picks(s, 1) == ["b"]
-    s.replace([credential("new"), credential("renamed", "sk-a"), *map(credential, "bcd")])
+    s.replace([credential("new"), credential("renamed", "sk-a"), *map(credential, "bcd")], 0.0)
     assert states(s) == {
         "new": "ready",
         "renamed": "cooling",
@@ -216,23 +218,23 @@ def test_replace_keeps_the_standing_of_an_unchanged_secret_and_its_turn() -> Non
 def test_replace_with_a_changed_secret_starts_ready() -> None:
     s = selector("a")
     s.report(take(s, "a"), DISABLE, 401, 0.0)
-    s.replace([credential("a", "sk-other")])
+    s.replace([credential("a", "sk-other")], 0.0)
     assert states(s) == {"a": "ready"}
 
 
 def test_what_the_file_disables_comes_back_when_the_file_says_so() -> None:
     s = Selector()
-    s.replace([credential("a"), credential("b")], off=["a"])
+    s.replace([credential("a"), credential("b")], 0.0, off=["a"])
     s.reset(0)
     assert states(s) == {"a": "disabled", "b": "ready"}
-    s.replace([credential("a"), credential("b")])
+    s.replace([credential("a"), credential("b")], 0.0)
     assert states(s) == {"a": "ready", "b": "ready"}
 
 
 def test_a_report_on_one_that_is_gone_changes_nothing() -> None:
     s = selector("a")
     gone = take(s, "a")
-    s.replace([credential("a", "sk-other")])
+    s.replace([credential("a", "sk-other")], 0.0)
     s.report(gone, cooldown(99), 429, 0.0)
     s.report(gone, DISABLE, 401, 0.0)
     assert picks(s, 2) == ["a", "a"]
@@ -245,7 +247,7 @@ def test_cooldowns_that_are_passed_over_do_not_pile_up() -> None:
     for n in range(1000):
         s.report(a, cooldown(1000 + n), 429, 0.0)
         s.reset(0)
-    assert len(s._cooling) < 10
+    assert len(s._roster.timers) < 100
 
 
 class Model:
@@ -255,6 +257,7 @@ class Model:
         self.queue = list(ids)
         self.until: dict[str, float] = {}
         self.disabled: dict[str, str] = {}
+        self.trials: dict[str, float] = {}
 
     def thaw(self, now: float) -> None:
         for id, until in sorted(self.until.items(), key=lambda item: item[1]):
@@ -264,6 +267,10 @@ class Model:
 
     def pick(self, now: float, tried: set[str]) -> str | None:
         self.thaw(now)
+        for id, when in sorted(self.trials.items(), key=lambda item: item[1]):
+            if when <= now and id not in tried:
+                self.trials[id] = now + TRIAL_AFTER
+                return id
         for id in self.queue:
             if id not in tried:
                 self.queue.remove(id)
@@ -277,15 +284,19 @@ class Model:
             if id in self.queue:
                 self.queue.remove(id)
 
-    def disable(self, id: str, reason: str) -> None:
+    def disable(self, id: str, reason: str, now: float) -> None:
         self.until.pop(id, None)
+        self.trials.pop(id, None)
         self.disabled[id] = reason
+        if reason != BY_HAND:
+            self.trials[id] = now + TRIAL_AFTER
         if id in self.queue:
             self.queue.remove(id)
 
     def enable(self, id: str) -> None:
         self.until.pop(id, None)
         self.disabled.pop(id, None)
+        self.trials.pop(id, None)
         if id not in self.queue:
             self.queue.append(id)
 
@@ -313,7 +324,7 @@ class SelectorMachine(RuleBasedStateMachine):
         picked = self.hold(self.real.pick(self.now, {self.held[n] for n in names}))
         assert picked == self.model.pick(self.now, names)
 
-    @rule(seconds=st.integers(1, 50))
+    @rule(seconds=st.one_of(st.integers(1, 50), st.integers(600, 1900)))
     def later(self, seconds: int) -> None:
         self.now += seconds
 
@@ -337,10 +348,10 @@ class SelectorMachine(RuleBasedStateMachine):
         id = data.draw(st.sampled_from(candidates))
         if by_hand:
             self.real.disable(id, self.now)
-            self.model.disable(id, BY_HAND)
+            self.model.disable(id, BY_HAND, self.now)
         elif id not in self.model.disabled:
             self.real.report(self.held[id], DISABLE, 401, self.now)
-            self.model.disable(id, "401")
+            self.model.disable(id, "401", self.now)
 
     @rule(data=st.data())
     def enable(self, data: st.DataObject) -> None:
@@ -390,9 +401,9 @@ def test_a_pick_does_not_look_at_the_pool() -> None:
                 return super().__contains__(item)
 
         s = Selector()
-        s.replace([credential(str(i)) for i in range(n)])
+        s.replace([credential(str(i)) for i in range(n)], 0.0)
         for i in range(n - n // 4):
-            s.report(s._all[str(i)], cooldown(1000), 429, 0.0)
+            s.report(s._roster.members[str(i)], cooldown(1000), 429, 0.0)
         for _ in range(100):
             s.pick(1.0, Counting([credential("tried")]))
         return seen

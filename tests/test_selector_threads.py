@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from flowrotate.selector import State
+from flowrotate.selector.standing import State
 from flowrotate.verdict import OK
 
 from .test_selector import DISABLE, cooldown, picks, selector, states, take
 
 
-def in_threads(n: int, work: Callable[[int], None]) -> None:
+def in_threads(n: int, work: Callable[[int], object]) -> None:
     """All at once: they wait for each other before they begin."""
     barrier = threading.Barrier(n)
     failures: list[BaseException] = []
@@ -57,7 +57,7 @@ def test_five_threads_resetting() -> None:
         s.report(take(s, id), DISABLE, 401, 0.0)
     in_threads(5, lambda _: s.reset(0))
     assert sorted(picks(s, 3)) == list("abc")
-    assert len(s._ready) == 3
+    assert len(list(s._roster.own()._tiers[0].queue)) == 3
 
 
 def test_twenty_threads_doing_everything() -> None:

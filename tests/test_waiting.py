@@ -4,7 +4,8 @@ import asyncio
 import time
 
 from flowrotate.secret import Secret
-from flowrotate.selector import Credential, Selector
+from flowrotate.selector.selector import Selector
+from flowrotate.selector.standing import Credential
 from flowrotate.verdict import Action, Verdict
 from flowrotate.waiting import WaitingRoom
 
@@ -13,7 +14,7 @@ def room_of(*ids: str, cooling: float) -> tuple[WaitingRoom, Selector]:
     """A room whose credentials all cool for so many seconds."""
     selector = Selector()
     members = [Credential(id, Secret(id, id), Secret(id, id)) for id in ids]
-    selector.replace(members)
+    selector.replace(members, 0.0)
     for member in members:
         verdict = Verdict(Action.COOLDOWN, cooling, "429")
         selector.report(member, verdict, 429, time.monotonic())
@@ -36,7 +37,7 @@ def test_the_end_of_a_cooldown_serves_all_in_order() -> None:
 def test_an_enable_wakes_at_once_and_not_who_has_tried_it() -> None:
     async def run() -> None:
         room, selector = room_of("a", cooling=1000)
-        (a,) = selector._all.values()
+        (a,) = selector._roster.members.values()
         tried, fresh = room.enter((a,), 0.2), room.enter((), 2)
         await asyncio.sleep(0)
         selector.enable("a", 0)
@@ -67,7 +68,7 @@ def test_time_up_leaving_and_a_pool_that_is_gone() -> None:
 
 def test_whether_another_can_be_had() -> None:
     _, selector = room_of("a", "b", cooling=1000)
-    a, b = selector._all.values()
+    a, b = selector._roster.members.values()
     now = time.monotonic()
     assert not selector.has_other(now, (a,), waiting=False)
     assert selector.has_other(now, (a,), waiting=True)
@@ -92,7 +93,7 @@ def test_a_new_list_of_credentials_wakes() -> None:
         room, selector = room_of("a", cooling=1000)
         waiter = room.enter((), 5)
         await asyncio.sleep(0)
-        selector.replace([Credential("b", Secret("b", "b"), Secret("b", "b"))])
+        selector.replace([Credential("b", Secret("b", "b"), Secret("b", "b"))], 0.0)
         await waiter.wait()
         assert waiter.credential
         assert waiter.credential.id == "b"

@@ -1,14 +1,15 @@
 """A request's credentials, explained."""
 
 from flowrotate.secret import Secret
-from flowrotate.selector import Credential, Selector
+from flowrotate.selector.selector import Selector
+from flowrotate.selector.standing import Credential
 from flowrotate.verdict import Action, Verdict
 from flowrotate.why import MOST, explain
 
 
 def selector(*ids: str) -> Selector:
     made = Selector()
-    made.replace([Credential(id, Secret(id, id), Secret(id, id)) for id in ids])
+    made.replace([Credential(id, Secret(id, id), Secret(id, id)) for id in ids], 0.0)
     return made
 
 
@@ -22,7 +23,7 @@ def test_tried_skipped_and_served() -> None:
         ("key-a", Verdict(Action.COOLDOWN, 60, "429"), 429),
         ("key-d", Verdict(Action.DISABLE, 0, "401"), 401),
     ):
-        s.report(s._all[id], verdict, status, 100.0)
+        s.report(s._roster.members[id], verdict, status, 100.0)
     s.disable("key-e", 100.0)
     attempts = [
         attempt("key-b", 429, "cooldown", retry_after="30"),
@@ -47,7 +48,7 @@ def test_tried_skipped_and_served() -> None:
 
 def test_off_in_the_file_and_not_its_turn() -> None:
     s = selector()
-    s.replace([Credential(id, Secret(id, id), Secret(id, id)) for id in "abc"], off="a")
+    s.replace([Credential(id, Secret(id, id), Secret(id, id)) for id in "abc"], 0.0, off="a")
     said = explain([attempt("b", 200, "ok")], s.statuses(0), s.outages_at(0), 0)
     assert said == (
         "a: skipped, disabled in the secrets file; b: served 200; "

@@ -9,7 +9,9 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from .selector import Credential, Selector
+from .selector.selector import Selector
+from .selector.standing import Credential
+from .selector.strategies import ANY, Wish
 
 
 @dataclass(slots=True, eq=False)
@@ -19,6 +21,7 @@ class Waiter:
     room: "WaitingRoom" = field(repr=False)
     tried: Collection[Credential]
     seconds: float
+    wish: Wish = ANY
     credential: Credential | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -47,10 +50,10 @@ class WaitingRoom:
     _loop: asyncio.AbstractEventLoop | None = None
     _alarm: asyncio.TimerHandle | None = None
 
-    def enter(self, tried: Collection[Credential], seconds: float) -> Waiter:
+    def enter(self, tried: Collection[Credential], seconds: float, wish: Wish = ANY) -> Waiter:
         """Stand at the end of the queue."""
         self._loop = asyncio.get_running_loop()
-        waiter = Waiter(self, tried, seconds)
+        waiter = Waiter(self, tried, seconds, wish)
         self.queue[waiter] = None
         # Not only the alarm: a credential may have come back since the pick that found none.
         self._loop.call_soon(self.serve)
@@ -70,12 +73,16 @@ class WaitingRoom:
     def serve(self) -> None:
         """Pick for everybody who waits, the first first, as long as there is something to pick."""
         now = self.clock()
+        without: set[tuple[str | None, bool]] = set()
         for waiter in list(self.queue):
-            waiter.credential = self.selector.pick(now, waiter.tried)
+            kind = (waiter.wish.scope, waiter.wish.pinned)
+            if kind in without:
+                continue
+            waiter.credential = self.selector.pick(now, waiter.tried, waiter.wish)
             if waiter.credential:
                 waiter.leave()
             elif not waiter.tried:
-                break  # none is ready: nor is there for the others
+                without.add(kind)  # nor is there one for the others of this kind
         self._set_alarm()
 
     def dismiss(self) -> None:

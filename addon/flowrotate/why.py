@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from .selector import BY_HAND, IN_FILE, Outage, State, Status
+from .selector.standing import BY_HAND, IN_FILE, Outage, State, Status
 
 MOST = 20
 """Credentials that are listed; of more, only how many there are."""

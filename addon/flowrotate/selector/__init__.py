@@ -1,0 +1,1 @@
+"""Which credential is next: states, cooldowns, limits, strategies. Pure."""

@@ -1,0 +1,324 @@
+"""The credentials of one pool and who of them can be picked. Pure; its selector has the lock.
+
+A ready credential is free, unless it is at a limit of its own (`rpm`, `max_in_flight`). The free
+ones stand in an Order. With `cooldown_by`, a cooldown is for the requests of one value, a scope:
+each has an Order of its own while something cools in it.
+"""
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+from random import Random
+
+from flowrotate.config.spec import Strategy
+from flowrotate.verdict import Verdict
+
+from .scopes import Scope
+from .standing import BY_HAND, FULL, IN_FILE, PACED, Credential, Outage, State, Status
+from .strategies import Order
+
+TRIAL_AFTER = 1800.0
+"""Seconds until a disabled credential is tried by one request."""
+MOST_SCOPES = 64
+
+_KEPT_OUTAGES = 8
+_FULL_FOR = 1.0
+"""Seconds after which to ask again for one whose requests in flight nobody can foresee."""
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Roster:
+    """`due` are disabled ones that a request may try, `timers` a heap of the times at which to
+
+    look at a credential again: looking too often does no harm.
+    """
+
+    random: Random
+    members: dict[str, Credential] = field(default_factory=dict)
+    disabled: set[Credential] = field(default_factory=set)
+    due: dict[Credential, None] = field(default_factory=dict)
+    base: Scope = field(init=False)
+    """Of all requests: its order has the free ones; what cools in it cools for everybody."""
+    scopes: OrderedDict[str, Scope] = field(default_factory=OrderedDict)
+    timers: list[tuple[float, int, Credential]] = field(default_factory=list)
+    _strategy: Strategy = "round-robin"
+    _pushed: int = 0
+
+    def __post_init__(self) -> None:
+        self.base = Scope(Order(self._strategy, self.random))
+
+    def replace(
+        self, members: Sequence[Credential], off: Collection[str], strategy: Strategy, pins: bool
+    ) -> None:
+        """Another list of credentials; `take_stock` has to follow."""
+        before = {identity: c for c in self.members.values() for identity in c.identities}
+        kept = [(new, before.get(new.identities[0])) for new in members]
+        reordered = (strategy, pins) != (self._strategy, self.own().pins)
+        # Under the names and terms that they entered with.
+        for credential in set(self.members.values()) - {old for _, old in kept}:
+            self.set_free(credential, free=False)
+        for new, old in kept:
+            if old and (reordered or _moves(old, new)):
+                self.set_free(old, free=False)
+        if reordered:
+            self._strategy = strategy
+            for scope in (self.base, *self.scopes.values()):
+                scope.order = scope.order and Order(strategy, self.random, pins=pins)
+        self.members = {new.id: _kept(new, old) for new, old in kept}
+        for id in off:
+            self.members[id].state, self.members[id].reason = State.DISABLED, IN_FILE
+
+    def take_stock(self, now: float) -> None:
+        """Bring everything that is derived from the members' standing in line with it."""
+        members = set(self.members.values())
+        self.disabled = {c for c in members if c.state is State.DISABLED}
+        self.due = {c: None for c in self.due if c in self.disabled and c.trial < inf}
+        for scope in (self.base, *self.scopes.values()):
+            scope.keep_only(members)
+        for credential in self.members.values():
+            self.settle(credential, now)
+        for order in self.orders():
+            order.refile()
+        self._rebuild_timers()
+
+    def has(self, credential: Credential) -> bool:
+        return self.members.get(credential.id) is credential
+
+    def own(self) -> Order:
+        assert self.base.order
+        return self.base.order
+
+    def orders(self) -> list[Order]:
+        scoped = (scope.order for scope in self.scopes.values() if scope.order)
+        return [self.own(), *scoped]
+
+    def order(self, value: str | None) -> Order:
+        scope = self.scopes.get(value) if value is not None else None
+        return (scope and scope.order) or self.own()
+
+    def scope(self, value: str | None) -> Scope:
+        """Of a value, which is the latest one then; the oldest of too many is forgotten."""
+        if value is None:
+            return self.base
+        scope = self.scopes.setdefault(value, Scope(None, value))
+        self.scopes.move_to_end(value)
+        if len(self.scopes) > MOST_SCOPES:
+            self.scopes.popitem(last=False)
+        return scope
+
+    def try_disabled(self, now: float, tried: Collection[Credential]) -> Credential | None:
+        credential = next((c for c in self.due if c not in tried), None)
+        if credential:
+            del self.due[credential]
+            credential.on_trial = True
+            self._next_trial(credential, now)
+        return credential
+
+    def _next_trial(self, credential: Credential, now: float) -> None:
+        credential.trial = now + TRIAL_AFTER
+        self._look_at(credential, credential.trial)
+
+    def succeeded(
+        self, credential: Credential, now: float, scope: str | None, *, on_trial: bool
+    ) -> None:
+        credential.ok += 1
+        self.base.succeeded(credential)
+        if scope is not None and scope in self.scopes:
+            self.scopes[scope].succeeded(credential)
+        if on_trial and credential.reason not in (BY_HAND, IN_FILE):
+            self.make_ready(credential, now)
+
+    def make_ready(self, credential: Credential, now: float) -> None:
+        credential.state, credential.reason, credential.until = State.READY, "", 0.0
+        credential.trial = inf
+        self.disabled.discard(credential)
+        self.due.pop(credential, None)
+        self.base.forget(credential)
+        for scope in self.scopes.values():
+            self._thaw(credential, scope)
+            scope.forget(credential)
+        _end_outages(credential, now)
+        self.settle(credential, now)
+
+    def disable(self, credential: Credential, now: float, reason: str) -> None:
+        _end_outages(credential, now)
+        _note_outage(credential, Outage(now, inf, reason, State.DISABLED))
+        credential.state, credential.reason, credential.until = State.DISABLED, reason, 0.0
+        credential.trial = inf
+        self.due.pop(credential, None)
+        self.base.until.pop(credential, None)
+        self.settle(credential, now)
+        if self.has(credential):
+            self.disabled.add(credential)
+            if reason != BY_HAND:
+                self._next_trial(credential, now)
+
+    def cool(self, credential: Credential, verdict: Verdict, now: float, scope: Scope) -> None:
+        running = scope.until.get(credential, now)
+        if credential.state is State.DISABLED or not self.has(credential):
+            return
+        until = scope.cool(credential, verdict, now)
+        if until <= running:
+            return
+        outage = Outage(now, until, verdict.reason, State.COOLING, scope.value)
+        _end_outages(credential, now, scope.value)
+        _note_outage(credential, outage)
+        if scope is self.base:
+            credential.state, credential.until = State.COOLING, until
+            credential.reason = verdict.reason
+            self.settle(credential, now)
+        elif scope.order is None:
+            scope.order = self.own().fork()
+            if credential.free:
+                scope.order.leave(credential)
+        elif credential.free and running <= now:
+            scope.order.leave(credential)
+        scope.notice_limit(now)
+        self._look_at(credential, until)
+
+    def cooldown(self, credential: Credential, now: float, scope: str | None) -> float:
+        """Seconds for which it cools, for the requests of a scope when there is one."""
+        here = self.scopes.get(scope) if scope is not None else None
+        times = [s.until.get(credential, now) for s in (self.base, here) if s]
+        return max(times) - now
+
+    def _thaw(self, credential: Credential, scope: Scope) -> None:
+        """Its cooldown in a scope of some requests is over."""
+        if scope.until.pop(credential, None) is not None and scope.order and credential.free:
+            scope.order.enter(credential)
+        if not scope.until:
+            scope.order = None
+
+    def settle(self, credential: Credential, now: float) -> None:
+        """Put it among the free ones, or take it out, as its standing says."""
+        if credential.state is State.COOLING and credential.until <= now:
+            credential.state, credential.reason, credential.until = State.READY, "", 0.0
+            self.base.until.pop(credential, None)
+        limit = credential.limit(now)
+        if limit == PACED:
+            self._look_at(credential, credential.paced_until())
+        ready = credential.state is State.READY and self.has(credential)
+        self.set_free(credential, free=ready and not limit)
+
+    def set_free(self, credential: Credential, *, free: bool) -> None:
+        if credential.free == free:
+            return
+        credential.free = free
+        own = self.own()
+        (own.enter if free else own.leave)(credential)
+        for scope in self.scopes.values():
+            if scope.order and credential not in scope.until:
+                (scope.order.enter if free else scope.order.leave)(credential)
+
+    def load_changed(self, credential: Credential, now: float) -> None:
+        if self.own().by_load:
+            for order in self.orders():
+                order.load_changed(credential)
+        if credential.terms.limited:
+            self.settle(credential, now)
+
+    def catch_up(self, now: float) -> None:
+        """Take in what ended meanwhile, the earliest first."""
+        while self.timers and self.timers[0][0] <= now:
+            credential = heapq.heappop(self.timers)[2]
+            if not self.has(credential):
+                continue
+            for scope in self.scopes.values():
+                if scope.until.get(credential, inf) <= now:
+                    self._thaw(credential, scope)
+            self.settle(credential, now)
+            if credential.state is State.DISABLED and credential.trial <= now:
+                self.due[credential] = None
+
+    def _look_at(self, credential: Credential, when: float) -> None:
+        self._pushed += 1
+        heapq.heappush(self.timers, (when, self._pushed, credential))
+        if len(self.timers) > 4 * len(self.members) + 64:
+            self._rebuild_timers()
+
+    def _rebuild_timers(self) -> None:
+        """Leave out the times that matter no more: they must not pile up."""
+        times = {(when, c) for c in self.members.values() for when in self._times(c)}
+        self.timers = [(when, n, c) for n, (when, c) in enumerate(sorted(times, key=_when))]
+        self._pushed = len(self.timers)
+
+    def _times(self, credential: Credential) -> Iterator[float]:
+        if credential.state is State.COOLING:
+            yield credential.until
+        if credential.state is State.DISABLED and credential.trial < inf:
+            yield credential.trial
+        if credential.paced_until() > -inf:
+            yield credential.paced_until()
+        for scope in self.scopes.values():
+            if credential in scope.until:
+                yield scope.until[credential]
+
+    def status(self, credential: Credential, now: float) -> Status:
+        left = 0.0
+        if credential.state is State.COOLING:
+            left = credential.until - now
+        elif credential.limit(now) == PACED:
+            left = credential.paced_until() - now
+        ready = credential.state is State.READY
+        return Status(
+            id=credential.id,
+            state=credential.state,
+            reason=credential.limit(now) if ready else credential.reason,
+            seconds_left=left,
+            in_flight=credential.in_flight,
+            picked=credential.picked,
+            ok=credential.ok,
+            failed=credential.failed,
+            last_status=credential.last_status,
+            weight=credential.terms.weight,
+            scopes=tuple(
+                (value, scope.until[credential] - now)
+                for value, scope in self.scopes.items()
+                if credential in scope.until
+            ),
+        )
+
+
+def _when(entry: tuple[float, Credential]) -> float:
+    return entry[0]
+
+
+def wait_for(credential: Credential, scope: Scope | None, now: float) -> float:
+    """Seconds until one that is not disabled can be picked."""
+    times = [now, credential.until, credential.paced_until()]
+    if scope:
+        times.append(scope.until.get(credential, now))
+    if credential.limit(now) == FULL:
+        times.append(now + _FULL_FOR)
+    return max(times) - now
+
+
+def _note_outage(credential: Credential, outage: Outage) -> None:
+    credential.outages = (*credential.outages[1 - _KEPT_OUTAGES :], outage)
+
+
+def _end_outages(credential: Credential, now: float, *scope: str | None) -> None:
+    """Those that go on: all, or those of one scope."""
+    credential.outages = tuple(
+        replace(o, ended=now) if o.covers(now) and (not scope or o.scope in scope) else o
+        for o in credential.outages
+    )
+
+
+def _moves(old: Credential, new: Credential) -> bool:
+    """Whether it has to enter anew: its place in the file alone is no reason."""
+    return old.id != new.id or replace(old.terms, place=0) != replace(new.terms, place=0)
+
+
+def _kept(new: Credential, old: Credential | None) -> Credential:
+    """The old object under its new name: requests in flight hold it, and report on it."""
+    if old is None:
+        return new
+    old.id, old.secret, old.value, old.terms = new.id, new.secret, new.value, new.terms
+    if old.minter and new.minter:
+        old.minter.adopt(new.minter.mint)
+    if old.reason == IN_FILE:
+        old.state, old.reason = State.READY, ""
+    return old

@@ -1,0 +1,249 @@
+"""Which credential is next: states, cooldowns and limits. Pure: `now` is an argument.
+
+A credential's states and what moves it between them (everything not listed changes nothing):
+
+    ready    --cooldown-->  cooling   --time is up, reset, enable-->          ready
+    ready    --disable-->   disabled  --reset, enable, a trial succeeds-->    ready
+    cooling  --disable-->   disabled
+    cooling  --cooldown-->  cooling   (a later, shorter time never shortens a running one)
+
+What was disabled by hand, or in the secrets file, only `enable` (or the file) brings back. Any
+other is given to one request every 30 minutes, to see whether it works again (half-open).
+
+A ready credential is free, unless it is at a limit of its own (`rpm`, `max_in_flight`). The free
+ones stand in an Order, which picks by the pool's strategy. With `cooldown_by`, a cooldown is for
+the requests of one value, a scope: each has an Order of its own while something cools in it.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from flowrotate.config.spec import Strategy
+from flowrotate.secret import Secret
+from flowrotate.verdict import Action, Verdict
+
+from .roster import Roster, wait_for
+from .standing import BY_HAND, IN_FILE, Credential, Outage, State, Status
+from .strategies import ANY, Wish
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Selector:
+    """The credentials of one pool. Every method is safe from any thread."""
+
+    _roster: Roster = field(default_factory=lambda: Roster(Random()))
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    """Guards the roster, and with it every credential's standing. Nothing under it does IO."""
+    _released: deque[Credential] = field(default_factory=deque)
+    """Of requests that are over. Not guarded: the garbage collector adds to it at any time."""
+    changed: Callable[[], None] = _nothing
+    """Told, without the lock, when something else than time may have made a credential ready."""
+
+    def __repr__(self) -> str:
+        with self._lock:
+            shown = (f"{c.id}:{c.state}" for c in self._roster.members.values())
+            return f"Selector({' '.join(shown)})"
+
+    def pick(
+        self, now: float, tried: Collection[Credential] = (), wish: Wish = ANY
+    ) -> Credential | None:
+        """The next free credential that is not among `tried`, or None when there is none."""
+        with self._lock:
+            self._catch_up(now)
+            picked = (
+                self._roster.try_disabled(now, tried)
+                if self._roster.due and _may_try(wish)
+                else None
+            )
+            picked = picked or self._roster.order(wish.scope).pick(wish, tried)
+            if picked is None and self._roster.due and not wish.pinned:
+                picked = self._roster.try_disabled(now, tried)
+            if picked:
+                picked.note_pick(now)
+                self._roster.load_changed(picked, now)
+            return picked
+
+    def pick_again(self, credential: Credential, now: float) -> None:
+        """The same one once more, for a request that has a new token of it."""
+        with self._lock:
+            self._catch_up(now)
+            credential.note_pick(now)
+            self._roster.load_changed(credential, now)
+
+    def release(self, credential: Credential, now: float) -> None:
+        """The request that it was picked for is over. Once for each pick."""
+        self._released.append(credential)
+        # The garbage collector, which ends requests that mitmproxy dropped while they waited,
+        # may call this in the middle of anything: then whoever has the lock next does it.
+        if self._lock.acquire(blocking=False):
+            try:
+                self._let_go(now)
+            finally:
+                self._lock.release()
+        if credential.terms.max_in_flight is not None:
+            self.changed()
+
+    def has_other(
+        self,
+        now: float,
+        tried: Collection[Credential],
+        *,
+        waiting: bool,
+        scope: str | None = None,
+    ) -> bool:
+        """Whether `pick` would find one; when `waiting`, one that is not disabled counts too."""
+        with self._lock:
+            self._catch_up(now)
+            if self._roster.order(scope).has_other(tried):
+                return True
+            if not waiting:
+                return False
+            mine = sum(1 for c in tried if self._roster.has(c) and c not in self._roster.disabled)
+            return len(self._roster.members) - len(self._roster.disabled) > mine
+
+    def report(
+        self,
+        credential: Credential,
+        verdict: Verdict,
+        status: int | None,
+        now: float,
+        scope: str | None = None,
+    ) -> float:
+        """Take in what an answer to a request with this credential said of it.
+
+        A cooldown is for the requests of `scope` when there is one. Its seconds are returned, 0
+        when none runs. No status: there was no answer.
+        """
+        with self._lock:
+            self._catch_up(now)
+            credential.last_status = status or credential.last_status
+            on_trial, credential.on_trial = credential.on_trial, False
+            match verdict.action:
+                case Action.OK:
+                    self._roster.succeeded(credential, now, scope, on_trial=on_trial)
+                    if verdict.seconds:
+                        self._roster.cool(credential, verdict, now, self._roster.scope(scope))
+                case Action.COOLDOWN:
+                    credential.failed += 1
+                    self._roster.cool(credential, verdict, now, self._roster.scope(scope))
+                case Action.DISABLE:
+                    credential.failed += 1
+                    if credential.state is not State.DISABLED:
+                        self._roster.disable(credential, now, verdict.reason)
+            seconds = self._roster.cooldown(credential, now, scope)
+        if on_trial and verdict.action is Action.OK:
+            self.changed()
+        return seconds
+
+    def reset(self, now: float, ids: Iterable[str] | None = None) -> None:
+        """Make these (all) ready again, but not what was disabled by hand. Counters stay.
+
+        Raises KeyError for an id that is not here.
+        """
+        with self._lock:
+            named = (
+                self._roster.members.values()
+                if ids is None
+                else [self._roster.members[id] for id in ids]
+            )
+            for credential in named:
+                if credential.reason not in (BY_HAND, IN_FILE):
+                    self._roster.make_ready(credential, now)
+        self.changed()
+
+    def enable(self, id: str, now: float) -> None:
+        """Make one ready again, whatever it was. Raises KeyError for an id that is not here."""
+        with self._lock:
+            self._roster.make_ready(self._roster.members[id], now)
+        self.changed()
+
+    def disable(self, id: str, now: float) -> None:
+        """Take one out until `enable`. Raises KeyError for an id that is not here."""
+        with self._lock:
+            self._roster.disable(self._roster.members[id], now, BY_HAND)
+
+    def ready_in(self, now: float, scope: str | None = None) -> float | None:
+        """Seconds until the first one is free; 0 if any is free now, None if never.
+
+        One that is at its `max_in_flight` counts as free in a second: nobody knows.
+        """
+        with self._lock:
+            self._catch_up(now)
+            here = self._roster.scopes.get(scope) if scope is not None else None
+            waits = [
+                wait_for(c, here, now)
+                for c in self._roster.members.values()
+                if c not in self._roster.disabled
+            ]
+            return min(waits, default=None)
+
+    def thaws_in(self, now: float) -> float | None:
+        """Seconds until time alone may make another one free; None if it never does."""
+        with self._lock:
+            self._catch_up(now)
+            return self._roster.timers[0][0] - now if self._roster.timers else None
+
+    def statuses(self, now: float) -> list[Status]:
+        """Every credential's standing, in file order. For people, not for the path of a request."""
+        with self._lock:
+            self._catch_up(now)
+            return [self._roster.status(c, now) for c in self._roster.members.values()]
+
+    def identities(self) -> dict[str, tuple[Secret, ...]]:
+        """What each credential, by id, may be known by over a reload."""
+        with self._lock:
+            return {c.id: c.identities for c in self._roster.members.values()}
+
+    def outages_at(self, then: float, scope: str | None = None) -> dict[str, Outage | None]:
+        """What kept each credential, by id, from being picked at a time in the past."""
+        with self._lock:
+            return {
+                c.id: next(
+                    (o for o in reversed(c.outages) if o.scope in (None, scope) and o.covers(then)),
+                    None,
+                )
+                for c in self._roster.members.values()
+            }
+
+    def replace(
+        self,
+        members: Sequence[Credential],
+        now: float,
+        *,
+        off: Collection[str] = (),
+        strategy: Strategy = "round-robin",
+        pins: bool = False,
+    ) -> None:
+        """Take in a new list of credentials, of which those in `off` start disabled.
+
+        One whose secret is here already keeps its standing and its place in the order; requests
+        in flight may still report on those that are gone.
+        """
+        with self._lock:
+            self._catch_up(now)
+            self._roster.replace(members, off, strategy, pins)
+            self._roster.take_stock(now)
+        self.changed()
+
+    def _catch_up(self, now: float) -> None:
+        if self._released:
+            self._let_go(now)
+        self._roster.catch_up(now)
+
+    def _let_go(self, now: float) -> None:
+        while self._released:
+            credential = self._released.popleft()
+            credential.in_flight -= 1
+            self._roster.load_changed(credential, now)
+
+
+def _may_try(wish: Wish) -> bool:
+    """Whether a request is fit for the trial of a disabled credential."""
+    return wish.repeatable and not wish.pinned

@@ -1,0 +1,288 @@
+"""Who is next among the credentials that can be picked: the strategies of a pool. Pure.
+
+Nothing here looks at more credentials than a request has tried already. All strategies but
+`sticky` are one queue whose members stand by a number, least first; they differ in the number that
+a credential gets next:
+
+    round-robin   the number it was picked at, plus 1/weight: earliest deadline first, which for
+                  equal weights is a plain queue, and smooth for others
+    random        the same with a random step of that mean: of clocks that tick at random, the
+                  next to tick is any, by weight
+    fill-first    its place in the file, always
+    least-busy    its requests in flight, by weight; the one that waited longest of several
+
+`sticky` adds a ring: a session goes to the next point on it. A credential has many points, so that
+its sessions spread over all others when it leaves, and come back with it.
+"""
+
+import math
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from heapq import heapify, heappop, heappush, heapreplace
+from itertools import count
+from random import Random
+from typing import Self
+
+from sortedcontainers import SortedDict  # type: ignore[import-untyped]  # it ships no types
+
+from flowrotate.config.spec import Strategy
+
+from .standing import Credential
+
+HEAVIEST = 100
+UNIT = math.lcm(*range(1, HEAVIEST + 1))
+"""One turn of weight 1: every 1/weight of it is whole, so no rounding ever adds up."""
+POINTS = 64
+"""A credential's points on the ring, for each 1 of its weight."""
+
+Number = float
+Step = Callable[[Credential, Number], Number]
+"""From the number at which a credential was picked, or the queue's own, to its next one."""
+
+
+class Queue:
+    """Credentials by number; of those with the same, who came first."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._number: Number = 0
+        """Of the last one whose turn it was."""
+        self._tickets: dict[Credential, int] = {}
+        """Each member's ticket. An entry of the heap with another ticket is passed over."""
+        self._heap: list[tuple[Number, int, Credential]] = []
+        self._next = count()
+
+    def enter(self, credential: Credential) -> None:
+        """Stand at the end, or with a new number where it belongs."""
+        heappush(self._heap, self._entry(credential, self._number))
+        self._compact()
+
+    def leave(self, credential: Credential) -> None:
+        self._tickets.pop(credential, None)
+        self._compact()
+
+    def pick(self, tried: Collection[Credential]) -> Credential | None:
+        """The first that is not among `tried`; those keep their turn."""
+        kept: list[tuple[Number, int, Credential]] = []
+        found = None
+        while found is None and (entry := self._first()):
+            if not kept:
+                self._number = max(self._number, entry[0])
+            if entry[2] in tried:
+                kept.append(heappop(self._heap))
+            else:
+                # From the queue's number, not from its own: who comes out of turn pays no more
+                # than a turn for it.
+                found = entry[2]
+                heapreplace(self._heap, self._entry(found, self._number))
+        for passed_over in kept:
+            heappush(self._heap, passed_over)
+        return found
+
+    def _first(self) -> tuple[Number, int, Credential] | None:
+        while self._heap:
+            entry = self._heap[0]
+            if self._tickets.get(entry[2]) == entry[1]:
+                return entry
+            heappop(self._heap)
+        return None
+
+    def fork(self) -> "Queue":
+        """Another queue with the same members in the same order."""
+        other = Queue(self._step)
+        other._number, other._next = self._number, count(next(self._next))
+        other._tickets, other._heap = self._tickets.copy(), self._heap.copy()
+        return other
+
+    def __iter__(self) -> Iterator[Credential]:
+        return iter(self._tickets)
+
+    def __contains__(self, credential: object) -> bool:
+        return credential in self._tickets
+
+    def _entry(self, credential: Credential, number: Number) -> tuple[Number, int, Credential]:
+        self._tickets[credential] = ticket = next(self._next)
+        return self._step(credential, number), ticket, credential
+
+    def _compact(self) -> None:
+        """Leave out the entries that are passed over anyway: they must not pile up."""
+        if len(self._heap) > 2 * len(self._tickets) + 16:
+            self._heap = [e for e in self._heap if self._tickets.get(e[2]) == e[1]]
+            heapify(self._heap)
+
+
+class Ring:
+    """Consistent hashing (Karger et al., STOC 1997): only who leaves loses its sessions."""
+
+    def __init__(self) -> None:
+        self._points: SortedDict = SortedDict()
+
+    def enter(self, credential: Credential) -> None:
+        for point in _points(credential):
+            self._points.setdefault(point, credential)
+
+    def leave(self, credential: Credential) -> None:
+        for point in _points(credential):
+            if self._points.get(point) is credential:
+                del self._points[point]
+
+    def pick(self, session: str, tried: Collection[Credential]) -> Credential | None:
+        size = len(self._points)
+        start = self._points.bisect_right(_hash(session))
+        for n in range(start, start + size):
+            credential: Credential = self._points.peekitem(n % size)[1]
+            if credential not in tried:
+                return credential
+        return None
+
+    def fork(self) -> "Ring":
+        other = Ring()
+        other._points = self._points.copy()
+        return other
+
+
+def _points(credential: Credential) -> Iterator[int]:
+    # Of the id, not of the secret: a restart, or a new secret, moves no session.
+    for n in range(POINTS * credential.terms.weight):
+        yield _hash(f"{credential.id}/{n}")
+
+
+def _hash(text: str) -> int:
+    data = text.encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
+
+
+def _evenly(credential: Credential, number: Number) -> Number:
+    return number + UNIT // credential.terms.weight
+
+
+def _at_random(random: Random) -> Step:
+    return lambda credential, number: number + random.expovariate(credential.terms.weight)
+
+
+def _in_file_order(credential: Credential, _: Number) -> Number:
+    return credential.terms.place
+
+
+def _by_load(credential: Credential, _: Number) -> Number:
+    return credential.in_flight * UNIT // credential.terms.weight
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a request wants of a pick.
+
+    `session` keeps it with one credential (sticky), `pinned` with the first in file order. `scope`
+    is its value of `cooldown_by`. One that is not `repeatable` is not used to try a disabled one.
+    """
+
+    session: str | None = None
+    pinned: bool = False
+    scope: str | None = None
+    repeatable: bool = True
+
+
+ANY = Wish()
+
+
+@dataclass(slots=True)
+class Tier:
+    """The credentials of one priority."""
+
+    queue: Queue
+    ring: Ring | None
+
+
+class Order:
+    """The credentials that can be picked, as a pool's strategy, priorities and pins want them.
+
+    With several priorities, the lowest number goes first, and the next only while it has none.
+    """
+
+    def __init__(self, strategy: Strategy, random: Random, *, pins: bool = False) -> None:
+        self._strategy: Strategy = strategy
+        self._random = random
+        self._tiers: dict[int, Tier] = {}
+        self._pins = Queue(_in_file_order) if pins else None
+
+    @property
+    def pins(self) -> bool:
+        return self._pins is not None
+
+    @property
+    def by_load(self) -> bool:
+        """Whether it must be told of every request that begins and ends."""
+        return self._strategy == "least-busy"
+
+    def enter(self, credential: Credential) -> None:
+        priority = credential.terms.priority
+        if priority not in self._tiers:
+            self._tiers[priority] = self._tier()
+            self._tiers = dict(sorted(self._tiers.items()))
+        tier = self._tiers[priority]
+        tier.queue.enter(credential)
+        if tier.ring:
+            tier.ring.enter(credential)
+        if self._pins:
+            self._pins.enter(credential)
+
+    def leave(self, credential: Credential) -> None:
+        tier = self._tiers[credential.terms.priority]
+        tier.queue.leave(credential)
+        if tier.ring:
+            tier.ring.leave(credential)
+        if self._pins:
+            self._pins.leave(credential)
+
+    def load_changed(self, credential: Credential) -> None:
+        """With `by_load`: one more request, or one less, is on its way with it."""
+        tier = self._tiers.get(credential.terms.priority)
+        if tier and credential in tier.queue:
+            tier.queue.enter(credential)
+
+    def refile(self) -> None:
+        """Places in the file have changed."""
+        queues = [self._pins] if self._pins else []
+        if self._strategy == "fill-first":
+            queues += [tier.queue for tier in self._tiers.values()]
+        for queue in queues:
+            for credential in list(queue):
+                queue.enter(credential)
+
+    def pick(self, wish: Wish, tried: Collection[Credential]) -> Credential | None:
+        if wish.pinned and self._pins:
+            return self._pins.pick(tried)
+        for tier in self._tiers.values():
+            session = wish.session if tier.ring else None
+            found = (
+                tier.ring.pick(session, tried)
+                if tier.ring and session is not None
+                else tier.queue.pick(tried)
+            )
+            if found:
+                return found
+        return None
+
+    def has_other(self, tried: Collection[Credential]) -> bool:
+        """Whether there is one that is not among `tried`."""
+        return any(c not in tried for tier in self._tiers.values() for c in tier.queue)
+
+    def fork(self) -> Self:
+        """An order of its own with the same credentials, as it is now."""
+        other = type(self)(self._strategy, self._random)
+        other._pins = self._pins.fork() if self._pins else None
+        other._tiers = {
+            priority: Tier(tier.queue.fork(), tier.ring.fork() if tier.ring else None)
+            for priority, tier in self._tiers.items()
+        }
+        return other
+
+    def _tier(self) -> Tier:
+        steps: dict[str, Step] = {
+            "random": _at_random(self._random),
+            "fill-first": _in_file_order,
+            "least-busy": _by_load,
+        }
+        queue = Queue(steps.get(self._strategy, _evenly))
+        return Tier(queue, Ring() if self._strategy == "sticky" else None)
