@@ -1,0 +1,1 @@
+"""From frozen credentials to their secrets: files, variables, commands, keyrings. IO."""
