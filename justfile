@@ -82,5 +82,5 @@ _venv:
     echo "setting up .venv (some minutes, once)" >&2
     "${python:-python3}" -m venv --clear .venv
     {{ bin }}/python -m pip install --quiet --upgrade pip
-    {{ bin }}/python -m pip install --quiet --editable '.[cli]' --group dev
+    {{ bin }}/python -m pip install --quiet --editable '.[all]' --group dev
     printf '%s\n%s\n' "$which" "$rest" > .venv/stamp

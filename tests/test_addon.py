@@ -31,6 +31,7 @@ def addon(tmp_path: Path) -> Iterator[tuple[FlowRotate, taddons.context]]:
     """Loaded with one pool; afterwards mitmproxy and ROTATOR are as they were."""
     before = ROTATOR.settings, ROTATOR.pools
     file = tmp_path / "secrets.yaml"
+    file.touch(mode=0o600)
     file.write_text("hosts: [a.test]\ncredentials: [sk-canary-1, sk-canary-2]\n")
     made = FlowRotate()
     with harness(made) as context:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from mitmproxy.command import CommandManager
 
-from flowrotate.addon import OPTIONS, FlowRotate
-from flowrotate.config import POOL_KEYS, parse
-from flowrotate.credentials import CREDENTIAL_KEYS
+from flowrotate.addon import FlowRotate
+from flowrotate.config.credentials import CREDENTIAL_KEYS
+from flowrotate.config.pools import POOL_KEYS, parse
+from flowrotate.options import OPTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -109,9 +110,18 @@ def test_just_lists_the_recipes_with_a_comment_each() -> None:
 
 
 def test_the_house_is_as_it_is_drawn() -> None:
-    drawn = set(re.findall(r"^ {4}(\w+\.py)", blocks(ARCHITECTURE, "")[0], re.MULTILINE))
     package = ROOT / "addon" / "flowrotate"
-    assert drawn | {"__init__.py", "__main__.py"} == {p.name for p in package.glob("*.py")}
+    drawn, folder = set(), ""
+    for indent, name in re.findall(
+        r"^( {4,6})(\w+(?:\.py|/))", blocks(ARCHITECTURE, "")[0], re.MULTILINE
+    ):
+        if name.endswith("/"):
+            folder = name
+        else:
+            drawn.add((folder if len(indent) == 6 else "") + name)
+    # The demo is drawn as one.
+    written = {p.relative_to(package) for p in package.rglob("*.py") if p.parent.name != "demo"}
+    assert drawn == {str(p) for p in written if not p.stem.startswith("__")}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -9,14 +9,15 @@ import pytest
 from mitmproxy.http import Headers, HTTPFlow, Request, Response
 from mitmproxy.test import tflow
 
-from flowrotate import attempt, passage
-from flowrotate.config import parse
+from flowrotate import attempt, outcome, passage
+from flowrotate.config.pools import parse
+from flowrotate.config.spec import Source
 from flowrotate.guard import Refusal
 from flowrotate.passage import Passage
 from flowrotate.rotator import ROTATOR
 from flowrotate.secret import Secret
 from flowrotate.settings import Settings
-from flowrotate.sources import ResolvedPool
+from flowrotate.sources.resolve import ResolvedPool
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,8 @@ def rotator() -> Iterator[None]:
 
 def use(text: str) -> None:
     (spec,) = parse(text.encode(), "x.yaml").pools
-    secrets = [c.source.value for c in spec.credentials]
+    sources = [c.source for c in spec.credentials]
+    secrets = [s.value for s in sources if isinstance(s, Source)]
     resolved = [s if isinstance(s, Secret) else Secret(s, "") for s in secrets]
     ROTATOR.swap(Settings(), [ResolvedPool(spec, tuple(resolved))])
 
@@ -116,7 +118,7 @@ def test_who_waits_comes_before_who_comes_just_then(monkeypatch: pytest.MonkeyPa
         use("{hosts: [a.test], hold: 60, retries: 0, credentials: [sk-canary, sk-other]}")
         limited = Response.make(429, b"", {"retry-after": "30"})
         for _ in range(2):
-            assert not attempt.learn(flow(), on_its_way(flow()), limited)
+            assert not outcome.learn(flow(), on_its_way(flow()), limited, repeatable=True)
         early, late = flow(), flow()
         waiting = chosen_for(early)
         assert waiting.waiter
@@ -213,7 +215,7 @@ def test_g1_what_changed_between_two_attempts_is_checked_again() -> None:
     made = flow()
     first = on_its_way(made)
     assert isinstance(sealed(made, first), Request)
-    assert attempt.learn(made, first, Response.make(429))
+    assert outcome.learn(made, first, Response.make(429), repeatable=True)
     made.request.headers["host"] = "evil.test"
     assert isinstance(attempt.again(made, first), Passage)
     assert isinstance(sealed(made, first), Refusal)

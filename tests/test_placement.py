@@ -2,7 +2,7 @@
 
 import pytest
 
-from flowrotate.config import parse
+from flowrotate.config.pools import parse
 from flowrotate.placement import Fields, Placement, credentials_in
 
 HOST = (b"Host", b"api.example.test")

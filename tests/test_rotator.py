@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from flowrotate.config import parse
+from flowrotate.config.pools import parse
+from flowrotate.config.spec import Source
 from flowrotate.guard import Place
 from flowrotate.rotator import Rotator
 from flowrotate.secret import Secret
 from flowrotate.settings import Settings
-from flowrotate.sources import ResolvedPool
+from flowrotate.sources.resolve import ResolvedPool
 from flowrotate.verdict import OK, Action, Verdict
 
 
@@ -18,7 +19,12 @@ def resolved(text: str) -> list[ResolvedPool]:
     assert config.problems == ()
     return [
         ResolvedPool(
-            pool, tuple(s for c in pool.credentials if isinstance(s := c.source.value, Secret))
+            pool,
+            tuple(
+                s
+                for c in pool.credentials
+                if isinstance(c.source, Source) and isinstance(s := c.source.value, Secret)
+            ),
         )
         for pool in config.pools
     ]

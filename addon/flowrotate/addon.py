@@ -1,26 +1,27 @@
 """The addon: mitmproxy's options, hooks and commands, each handed to the module that knows."""
 
-import difflib
 import hashlib
 import itertools
 import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mitmproxy import command, ctx, exceptions, http, version
 from mitmproxy.addonmanager import Loader
 from mitmproxy.flow import Flow
 
 from . import attempt, passage, wire
-from .config import ConfigError
+from .config.spec import ConfigError
 from .display import answer
+from .options import OPTIONS, current_settings, make_egress, take_deferred
+from .reload import RELOADER
 from .rotator import ROTATOR, Pool
-from .selector import State
-from .settings import DEFAULT_FAIL, Settings, SettingsError, find_secrets, parse_settings
-from .sources import ResolvedPool, load
+from .selector.standing import Status
+from .settings import Settings, SettingsError, find_secrets
+from .sources.resolve import ResolvedPool
 from .why import explain
+from .wishes import scope_of
 
 logger = logging.getLogger(__name__)
 
@@ -30,37 +31,6 @@ MITMWEB_MENDED = (11, 1, 2)
 """Below, mitmweb's API is within reach of proxied requests (mitmproxy's changelog, 11.1.2)."""
 
 _numbers = itertools.count(1)
-
-
-OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
-    ("rotate_secrets", str, "", "The secrets file: YAML, JSON or TOML."),
-    ("rotate_fail", str, DEFAULT_FAIL, "What a status does: cooldown, disable or ignore."),
-    ("rotate_cooldown", int, 60, "Seconds of a cooldown when the response names none."),
-    ("rotate_retries", int, 3, "Further credentials tried per request. 0 turns failover off."),
-    ("rotate_hold", int, 0, "Seconds a request may wait when no credential is ready."),
-    ("rotate_stream", bool, True, "Pass event streams of matched flows on as they come."),
-    (
-        "rotate_client_token",
-        str,
-        "",
-        "What every client must send as its placeholder: env:NAME or @FILE.",
-    ),
-    (
-        "rotate_allow_clients",
-        Sequence[str],
-        [],
-        "Networks (CIDR) besides loopback whose clients may use the pools.",
-    ),
-    ("rotate_expose", bool, False, "Add X-Rotate-Credential and X-Rotate-Attempts to responses."),
-)
-
-
-KINDS: dict[Any, str] = {
-    str: "a text",
-    int: "a whole number",
-    bool: "true or false",
-    Sequence[str]: "a list of texts; with --set, one --set for each",
-}
 
 
 def fingerprint() -> str:
@@ -84,9 +54,10 @@ class FlowRotate:
     def load(self, loader: Loader) -> None:
         for name, kind, default, text in OPTIONS:
             loader.add_option(name, kind, default, text)
-        _take_deferred()
+        take_deferred()
         self.scripts = tuple(ctx.options.scripts) if "scripts" in ctx.options else ()
         _check_version()
+        ROTATOR.egress = make_egress()
         wire.install(self)
         if fingerprint() != LOADED:
             logger.warning(
@@ -110,7 +81,11 @@ class FlowRotate:
             if not ROTATOR.pools:
                 ROTATOR.broken = "Flow Rotate's configuration is broken (see mitmproxy's log)"
 
+    def running(self) -> None:
+        RELOADER.start(self)
+
     def done(self) -> None:
+        RELOADER.stop(self)
         # On a reload the script is still listed, and comes back at once.
         still = "scripts" in ctx.options and set(self.scripts) <= set(ctx.options.scripts)
         wire.uninstall(self, returning=bool(self.scripts) and still)
@@ -133,14 +108,16 @@ class FlowRotate:
     def status(self) -> Sequence[str]:
         """Every credential of every pool: its state and what it served."""
         return [
-            f"{pool.name}/{s.id}: {s.state}"
-            + (f" {s.seconds_left:.0f} s" if s.state is State.COOLING else "")
-            + (f" ({s.reason})" if s.reason else "")
-            + (f", in flight {s.in_flight}" if s.in_flight else "")
-            + f", picked {s.picked}, ok {s.ok}, failed {s.failed}"
+            f"{pool.name}/{status.id}: {_in_words(status)}"
             for pool in ROTATOR.pools.values()
-            for s in pool.selector.statuses(ROTATOR.clock())
+            for status in pool.selector.statuses(ROTATOR.clock())
         ]
+
+    @command.command("rotate.reload")
+    def reload(self) -> None:
+        """Read the secrets file again, and run its commands again. The log says what came of it."""
+        if not RELOADER.ask():
+            raise exceptions.CommandError("mitmproxy is still starting: wait a moment")
 
     @command.command("rotate.why")
     def why(self, flow: Flow) -> str:
@@ -152,7 +129,7 @@ class FlowRotate:
         attempts = told["attempts"]
         age = ROTATOR.wall() - (attempts[0]["at"] if attempts else flow.timestamp_created)
         now = ROTATOR.clock()
-        outages = pool.selector.outages_at(now - age)
+        outages = pool.selector.outages_at(now - age, scope_of(flow, pool))
         said = explain(attempts, pool.selector.statuses(now), outages, now - age)
         return f"{flow.comment}. {said}" if not attempts else said
 
@@ -179,28 +156,6 @@ class FlowRotate:
         pool.selector.enable(id, ROTATOR.clock())
 
 
-def _take_deferred() -> None:
-    """Take over what --set and config.yaml say of our options, each by itself.
-
-    mitmproxy does it after `load`, but an error there is lost, and the proxy runs without us.
-    """
-    deferred = ctx.options.deferred
-    kinds = {name: kind for name, kind, _, _ in OPTIONS}
-    ours = {name: deferred.pop(name) for name in list(deferred) if name.startswith("rotate_")}
-    for name, value in ours.items():
-        if name not in kinds:
-            close = difflib.get_close_matches(name, kinds, n=1)
-            mend = f": did you mean {close[0]}?" if close else ""
-            logger.error("%s: there is no such option%s", name, mend)
-            continue
-        deferred[name] = value
-        try:
-            ctx.options.process_deferred()
-        except (exceptions.OptionsError, TypeError):
-            deferred.pop(name, None)
-            logger.error("%s: write %s", name, KINDS[kinds[name]])
-
-
 def _check_version() -> None:
     found = tuple(int(n) for n in version.VERSION.split(".")[:3] if n.isdecimal())
     if not OLDEST <= found < NEWEST:
@@ -219,45 +174,44 @@ def _apply() -> None:
     settings = Settings()
     pools: tuple[ResolvedPool, ...] = ()
     try:
-        settings = _settings()
+        settings = current_settings()
     except SettingsError as e:
+        if ROTATOR.pools:
+            raise  # what the file says now must not count as read
         problems.append(str(e))
     try:
-        pools = _pools()
+        pools = RELOADER.read(_locate, os.environ)
     except ConfigError as e:
         problems.append(str(e))
     if problems:
         raise SettingsError("\n".join(problems))
     ROTATOR.swap(settings, pools)
-    if ctx.options.ssl_insecure and pools:
-        logger.warning("ssl_insecure is on: no https request of a pool will go out")
+    _tell_pools(pools)
 
 
-def _settings() -> Settings:
-    options = ctx.options
-    return parse_settings(
-        fail=options.rotate_fail,
-        cooldown=options.rotate_cooldown,
-        retries=options.rotate_retries,
-        hold=options.rotate_hold,
-        stream=options.rotate_stream,
-        client_token=options.rotate_client_token,
-        allow_clients=options.rotate_allow_clients,
-        expose=options.rotate_expose,
-        env=os.environ,
-    )
+def _locate() -> tuple[Path | None, tuple[Path, ...]]:
+    return find_secrets(ctx.options.rotate_secrets, os.environ, Path.home(), PACKAGE)
 
 
-def _pools() -> tuple[ResolvedPool, ...]:
-    path, places = find_secrets(ctx.options.rotate_secrets, os.environ, Path.home(), PACKAGE)
+def _tell_pools(pools: Sequence[ResolvedPool]) -> None:
+    path, places = _locate()
     if path is None:
         looked = " or ".join(str(place) for place in places)
         logger.warning("no secrets file, nothing is injected: put one at %s", looked)
-        return ()
-    pools = load(path, os.environ)
+        return
     sizes = ", ".join(f"{p.spec.name} ({len(p.secrets)})" for p in pools)
     logger.info("Flow Rotate: pools %s from %s", sizes, path)
-    return pools
+    if ctx.options.ssl_insecure:
+        logger.warning("ssl_insecure is on: no https request of a pool will go out")
+
+
+def _in_words(s: Status) -> str:
+    """One credential's standing on one line."""
+    words = [s.state + (f" {s.seconds_left:.0f} s" if s.seconds_left else "")]
+    words[0] += f" ({s.reason})" if s.reason else ""
+    words += [f"cooling {left:.0f} s for {value}" for value, left in s.scopes]
+    words += [f"in flight {s.in_flight}"] if s.in_flight else []
+    return ", ".join((*words, f"picked {s.picked}", f"ok {s.ok}", f"failed {s.failed}"))
 
 
 def _target(text: str) -> tuple[Pool, str]:

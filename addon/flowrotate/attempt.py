@@ -1,10 +1,10 @@
-"""One attempt of a pooled request: with which credential, what goes out, what the answer says.
+"""One attempt of a pooled request: with which credential, and what goes out.
 
 A request has one attempt, and after a failover more, each with another credential. The passage
-holds the credential of the attempt that runs, and lets it go when its answer is over.
+holds the credential of the attempt that runs, and lets it go when its answer is over. What the
+answer says of it is in outcome.py.
 """
 
-import logging
 import weakref
 from typing import TypeVar
 
@@ -15,32 +15,36 @@ from mitmproxy.connection import Address
 from . import guard
 from .display import annotate, show, tell
 from .guard import Place, Refusal
+from .mint.tokens import MintError
+from .mint.wait import Minting
+from .outcome import not_minted
 from .passage import Passage, canonical_or_none, check_request, head_of, without_credentials
 from .placement import Fields
 from .rotator import ROTATOR
-from .selector import Credential
-from .verdict import Action, Verdict, judge
+from .selector.standing import Credential
 from .waiting import Waiter
+from .wishes import wish_of
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
-
-
-WAITING: weakref.WeakKeyDictionary[http.HTTPFlow, Waiter] = weakref.WeakKeyDictionary()
+WAITING: weakref.WeakKeyDictionary[http.HTTPFlow, Waiter | Minting] = weakref.WeakKeyDictionary()
 """The last wait of each flow that had one: for the hook that awaits its end."""
 
 
 def pick(flow: http.HTTPFlow, passage: Passage) -> Refusal | None:
-    """Give the passage a credential, or a place in the waiting room; else the answer to give.
+    """Give the passage a credential, or something to wait for; else the answer to give.
 
     Raises whatever goes wrong meanwhile; the passage then holds nothing.
     """
     pool, now = passage.pool, ROTATOR.clock()
+    if passage.wish is None:
+        repeatable = not flow.request.stream and pool.retries(ROTATOR.settings) > 0
+        taken = passage.taken[0] if passage.taken else ()
+        passage.wish = wish_of(flow, pool, taken, repeatable=repeatable)
     if pool.room.queue:
         # Who waits comes first, also when a cooldown ended this very moment.
         pool.room.serve()
-    credential = pool.selector.pick(now, passage.tried)
+    credential = pool.selector.pick(now, passage.tried, passage.wish)
     if credential:
         _take(flow, passage, credential)
         return None
@@ -48,43 +52,70 @@ def pick(flow: http.HTTPFlow, passage: Passage) -> Refusal | None:
         passage.deadline = now + pool.hold(ROTATOR.settings)
     if passage.deadline > now:
         tell(flow, "waits for a credential")
-        passage.waiter = pool.room.enter(passage.tried, passage.deadline - now)
+        passage.waiter = pool.room.enter(passage.tried, passage.deadline - now, passage.wish)
         WAITING[flow] = passage.waiter
         return None
-    return ROTATOR.exhausted(pool)
+    return ROTATOR.exhausted(pool, passage.wish.scope)
 
 
 def resume(flow: http.HTTPFlow, passage: Passage) -> Passage | Refusal | None:
-    """After a wait: the passage with what was picked for it, or our own answer.
+    """After a wait: the passage with what it waited for, or with another wait, or our own answer.
 
     None when its pool has it no more: it has to be decided anew.
     """
-    assert passage.waiter
     if not _follows(flow, passage):
         leave(passage)
         return None
-    passage.waiter.leave()
-    credential, passage.waiter = passage.waiter.credential, None
-    if credential is None:
-        return ROTATOR.exhausted(passage.pool)
-    _take(flow, passage, credential)
+    waiter, passage.waiter = passage.waiter, None
+    minting, passage.minting = passage.minting, None
+    if waiter:
+        waiter.leave()
+        if waiter.credential is None:
+            return ROTATOR.exhausted(passage.pool, waiter.wish.scope)
+        _take(flow, passage, waiter.credential)
+    if minting:
+        return _minted(flow, passage, minting)
+    return passage
+
+
+def _minted(flow: http.HTTPFlow, passage: Passage, minting: Minting) -> Passage | Refusal:
+    """After the wait for a token: with it, or on with another credential."""
+    if isinstance(minting.failure, MintError):
+        not_minted(flow, passage)
+        return pick(flow, passage) or passage
+    if minting.failure:
+        raise minting.failure
+    passage.minted(minting.token)
     return passage
 
 
 def leave(passage: Passage) -> None:
     """Wait no more, and want nothing of what was picked meanwhile."""
     waiter, passage.waiter = passage.waiter, None
+    minting, passage.minting = passage.minting, None
     if waiter:
         waiter.leave()
         if waiter.credential:
-            passage.pool.selector.release(waiter.credential)
+            passage.pool.selector.release(waiter.credential, ROTATOR.clock())
+    if minting:
+        minting.leave()
+        passage.tried.pop()
+        passage.release()
 
 
 def again(flow: http.HTTPFlow, passage: Passage) -> Passage | Refusal:
-    """The same passage with another credential than those tried, or our own answer."""
+    """The same passage with another credential than those tried, or our own answer.
+
+    Or with the same one, when that is a minted one which is to be given a second chance.
+    """
     if not _follows(flow, passage):
         return ROTATOR.exhausted(passage.pool)
-    return pick(flow, passage) or passage
+    credential, passage.renewing = passage.renewing, None
+    if credential is None:
+        return pick(flow, passage) or passage
+    passage.pool.selector.pick_again(credential, ROTATOR.clock())
+    _take(flow, passage, credential)
+    return passage
 
 
 def _follows(flow: http.HTTPFlow, passage: Passage) -> bool:
@@ -110,6 +141,8 @@ def _take(flow: http.HTTPFlow, passage: Passage, credential: Credential) -> None
         passage.checked = head_of(flow.request, passage.place) if unchanged else ()
         annotate(flow, pool, credential.id, passage.attempts)
         tell(flow, "; ".join((*passage.told, f"sent with {credential.id}")), passage.mark)
+        if passage.minting:
+            WAITING[flow] = passage.minting
     except BaseException:
         passage.release()
         raise
@@ -134,6 +167,7 @@ def seal(
     if refusal:
         return refusal
     assert passage.value
+    assert passage.credential
     passage.started = ROTATOR.clock()
     place_name = pool.placement.name_for(flow.request.is_http2)
     value = passage.value.reveal().encode("ascii")
@@ -141,7 +175,19 @@ def seal(
     fields, path = pool.placement.put(
         data.headers.fields, data.path, NeverIndexedHeaderTuple(place_name, value)
     )
+    if passage.credential.terms.headers:
+        fields = _with_own(fields, passage.credential, http2=flow.request.is_http2)
     return _with_head(flow.request, fields, path)
+
+
+def _with_own(fields: Fields, credential: Credential, *, http2: bool) -> Fields:
+    """The headers that go out with a credential, in place of the client's of the same name."""
+    own = [(n.lower() if http2 else n, v) for n, v in credential.terms.headers]
+    gone = {name.lower().encode("ascii") for name, _ in own}
+    return (
+        *(f for f in fields if f[0].lower() not in gone),
+        *(NeverIndexedHeaderTuple(n.encode("ascii"), v.encode("ascii")) for n, v in own),
+    )
 
 
 def _with_head(request: http.Request, fields: Fields, path: bytes) -> http.Request:
@@ -164,73 +210,3 @@ def _with_head(request: http.Request, fields: Fields, path: bytes) -> http.Reque
 def _blank(kind: type[T]) -> T:
     """An object whose attributes come from elsewhere."""
     return kind.__new__(kind)
-
-
-def learn(flow: http.HTTPFlow, passage: Passage, response: http.Response) -> bool:
-    """Take in what the answer says of the credential, and whether another could do better."""
-    pool, credential, settings = passage.pool, passage.credential, ROTATOR.settings
-    assert credential
-    now, status = ROTATOR.clock(), response.status_code
-    verdict = judge(
-        status, response.headers, pool.rules(settings), pool.cooldown(settings), ROTATOR.wall()
-    )
-    failed = verdict.action in (Action.COOLDOWN, Action.DISABLE)
-    pool.selector.report(credential, verdict, status, now)
-    if failed or status == 101:
-        # Nothing more of it is awaited; the socket that a 101 leads to is left alone.
-        passage.release()
-    asked = response.headers.get("retry-after") if failed else None
-    _record(flow, passage, status, verdict, asked)
-    if not failed:
-        return False
-    logger.warning("pool %s: %s", pool.name, passage.told[-1])
-    may_wait = now < passage.deadline if passage.deadline else pool.hold(settings) > 0
-    return len(passage.attempts) <= pool.retries(settings) and pool.selector.has_other(
-        now, passage.tried, waiting=may_wait
-    )
-
-
-def unanswered(flow: http.HTTPFlow, passage: Passage) -> None:
-    """The attempt broke off before there was an answer: that says nothing of the credential."""
-    _record(flow, passage, None, Verdict(Action.NOTHING), None)
-
-
-def _record(
-    flow: http.HTTPFlow,
-    passage: Passage,
-    status: int | None,
-    verdict: Verdict,
-    retry_after: str | None,
-) -> None:
-    assert passage.credential
-    id, seconds = passage.credential.id, ROTATOR.clock() - passage.started
-    attempt: dict[str, object] = {
-        "credential": id,
-        "status": status,
-        "verdict": verdict.action.value,
-        "seconds": round(seconds, 6),
-        "at": round(ROTATOR.wall() - seconds, 3),
-    }
-    if retry_after is not None:
-        attempt["retry_after"] = retry_after
-    passage.attempts.append(attempt)
-    said = f"{id} answered {status}" if status else f"{id} got no answer"
-    if verdict.action is Action.COOLDOWN:
-        said += f", cooling for {verdict.seconds:.0f} s"
-    elif verdict.action is Action.DISABLE:
-        said += ", disabled"
-    passage.told.append(said)
-    annotate(flow, passage.pool, id, passage.attempts)
-    tell(flow, "; ".join(passage.told), passage.mark)
-
-
-def expose(passage: Passage, response: http.Response, served: int = -1) -> None:
-    """With `rotate_expose`, say in the response itself whose it is: that of attempt `served`."""
-    if not (ROTATOR.settings.expose and passage.attempts):
-        return
-    exposed = {
-        "X-Rotate-Credential": f"{passage.pool.name}/{passage.attempts[served]['credential']}",
-        "X-Rotate-Attempts": str(len(passage.attempts)),
-    }
-    for name, value in exposed.items():
-        response.headers[name.lower() if response.is_http2 else name] = value

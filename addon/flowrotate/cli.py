@@ -31,6 +31,23 @@ def demo(keep: bool, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print what was found for a program.")
+@click.option("--offline", is_flag=True, help="A host that does not resolve is a warning.")
+def check(file: Path | None, as_json: bool, offline: bool) -> None:
+    """Check FILE, or the secrets file that a proxy would find, and all that it refers to."""
+    from .check import Report, examine, tell
+    from .config.section import Problem
+
+    found, places = (file, ()) if file else find_secrets("", os.environ, Path.home(), PACKAGE)
+    if found:
+        report = examine(found, os.environ, offline=offline)
+    else:
+        report = Report("", (Problem("", _missing(places)),))
+    sys.exit(tell(report, as_json=as_json))
+
+
+@cli.command()
 @click.option("--secrets", is_flag=True, help="Print the secrets file's path instead.")
 def path(secrets: bool) -> None:
     """Print the path of the script, for `mitmdump -s "$(flow-rotate path)"`."""

@@ -22,10 +22,13 @@ from . import guard
 from .display import annotate, show, tell
 from .guard import Place, Refusal
 from .hosts import canonical
+from .mint.tokens import Token
+from .mint.wait import Minting
 from .placement import Fields, credentials_in, header_values
 from .rotator import ROTATOR, Pool
 from .secret import Secret
-from .selector import Credential
+from .selector.standing import Credential
+from .selector.strategies import Wish
 from .waiting import Waiter
 
 T = TypeVar("T")
@@ -43,16 +46,26 @@ class Passage:
     credential: Credential | None = None
     value: Secret | None = None
     """What `credential` had to send when it was picked: a reload may give it another."""
+    token: Token | None = field(default=None, repr=False)
+    """What `value` was made from, when the credential is a minted one."""
     checked: tuple[object, ...] = field(default=(), repr=False)
     """The head and place that `check_request` found right, with the alias once there is one."""
     place: Place | None = None
     holds: bool = False
     """Whether `credential` counts as in flight for this passage."""
+    wish: Wish | None = field(default=None, repr=False)
+    """What the request wants of a pick; None before the first one."""
     waiter: Waiter | None = None
+    minting: Minting | None = None
     deadline: float | None = None
     """When the patience of this request is at its end; None before it had to wait at all."""
     started: float = 0.0
     tried: list[Credential] = field(default_factory=list)
+    spent: int = 0
+    """Attempts that went upstream, but for those that a new token takes back."""
+    renewing: Credential | None = None
+    """A minted credential that was refused, and is to be tried once more with a new token."""
+    renewed: list[Credential] = field(default_factory=list)
     attempts: list[dict[str, object]] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     """The attempts in words."""
@@ -61,19 +74,34 @@ class Passage:
     def mark(self) -> str:
         return ":repeat:" if len(self.tried) > 1 else ":key:"
 
+    @property
+    def wait(self) -> Waiter | Minting | None:
+        """What has to end before it can go on."""
+        return self.waiter or self.minting
+
     def take(self, credential: Credential, now: float) -> None:
         """Make this the attempt's credential; the selector counts it as in flight already."""
         self.release()
         self.started = now
-        self.credential, self.value, self.holds = credential, credential.value, True
+        self.credential, self.holds = credential, True
+        self.value, self.token = credential.value, None
         self.tried.append(credential)
+        if credential.minter:
+            self.minted(credential.minter.token())
+            self.minting = None if self.token else Minting(credential.minter)
+
+    def minted(self, token: Token | None) -> None:
+        """The credential's token is here, or is not."""
+        assert self.credential
+        self.token = token
+        self.value = self.pool.dress(self.credential, token.secret) if token else None
 
     def release(self) -> None:
         """The credential is in flight no more, if it was."""
         if self.holds:
             self.holds = False
             assert self.credential
-            self.pool.selector.release(self.credential)
+            self.pool.selector.release(self.credential, ROTATOR.clock())
 
 
 PASSAGES: weakref.WeakKeyDictionary[http.HTTPFlow, Passage] = weakref.WeakKeyDictionary()

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 
 from .guard import Place, Refusal
 from .hostmap import HostMap
+from .mint.egress import Egress
+from .mint.minter import Minter
 from .placement import Placement
 from .secret import Secret
-from .selector import Credential, Selector
+from .selector.selector import Selector
+from .selector.standing import Credential, Terms
 from .settings import Settings
-from .sources import ResolvedPool
+from .sources.resolve import ResolvedPool
 from .verdict import FailRules
 from .waiting import WaitingRoom
 
@@ -64,6 +67,11 @@ class Pool:
     def show(self, alias: str) -> bytes:
         return self.resolved.spec.inject.show(alias).encode("ascii")
 
+    def dress(self, credential: Credential, secret: Secret) -> Secret:
+        """What goes on the wire: a secret in the pool's template."""
+        inject = self.resolved.spec.inject
+        return Secret(inject.render(secret.reveal(), credential.terms.username), secret.alias)
+
 
 @dataclass(slots=True)
 class Rotator:
@@ -72,6 +80,10 @@ class Rotator:
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     settings: Settings = field(default_factory=Settings)
+    egress: Egress = field(
+        default_factory=lambda: Egress(lambda: (), lambda: None, {}, lambda: None)
+    )
+    """How token requests leave this machine."""
     pools: dict[str, Pool] = field(default_factory=dict)
     broken: str = "Flow Rotate is not configured yet"
     """Why it is not known what belongs to a pool. While there is a reason, nothing is forwarded."""
@@ -108,10 +120,10 @@ class Rotator:
             raise KeyError(text)
         return pool, id
 
-    def exhausted(self, pool: Pool) -> Refusal:
+    def exhausted(self, pool: Pool, scope: str | None = None) -> Refusal:
         """The answer when no credential is ready: 429 if waiting helps, 503 if not."""
         now = self.clock()
-        wait = pool.selector.ready_in(now)
+        wait = pool.selector.ready_in(now, scope)
         headers = {"X-Rotate-Error": "exhausted"}
         if wait is not None:
             # Rounded up: who comes back after so many whole seconds must not be early.
@@ -123,7 +135,7 @@ class Rotator:
                 "reason": s.reason,
                 "seconds_left": round(s.seconds_left, 3),
             }
-            for s in pool.selector.statuses(now)
+            for s in (status.within(scope) for status in pool.selector.statuses(now))
         ]
         return Refusal(
             429 if wait is not None else 503,
@@ -145,24 +157,38 @@ class Rotator:
         for rule in resolved.spec.hosts:
             hosts.add(rule, None)
         room = known.room if known else self._room()
-        off = [c.id for c in resolved.spec.credentials if c.disabled]
-        room.selector.replace(_members(resolved), off)
-        return Pool(resolved, hosts, Placement.of(resolved.spec), room.selector, room)
+        spec = resolved.spec
+        pool = Pool(resolved, hosts, Placement.of(spec), room.selector, room)
+        room.selector.replace(
+            self._members(pool),
+            self.clock(),
+            off=[c.id for c in spec.credentials if c.disabled],
+            strategy=spec.strategy,
+            pins=bool(spec.pin),
+        )
+        return pool
+
+    def _members(self, pool: Pool) -> list[Credential]:
+        members = []
+        entries = zip(pool.resolved.spec.credentials, pool.resolved.secrets, strict=True)
+        for place, (c, source) in enumerate(entries):
+            terms = Terms(
+                place, c.weight, c.priority, c.rpm, c.max_in_flight, c.headers, c.username
+            )
+            if isinstance(source, Secret):
+                credential = Credential(c.id, source, None, terms)
+                credential.value = pool.dress(credential, source)
+            else:
+                minter = Minter(source, self.clock, self.wall, self.egress)
+                credential = Credential(c.id, source.identity, None, terms, minter)
+            members.append(credential)
+        return members
 
     def _room(self) -> WaitingRoom:
         selector = Selector()
         room = WaitingRoom(selector, lambda: self.clock())
         selector.changed = room.wake
         return room
-
-
-def _members(resolved: ResolvedPool) -> list[Credential]:
-    spec = resolved.spec
-    members = []
-    for credential, secret in zip(spec.credentials, resolved.secrets, strict=True):
-        value = spec.inject.render(secret.reveal(), credential.username)
-        members.append(Credential(credential.id, secret, Secret(value, secret.alias)))
-    return members
 
 
 ROTATOR = Rotator()

@@ -1,6 +1,7 @@
 """What a flow and a command tell of a failover; replays and resumed flows fail over too."""
 
 import json
+import re
 import threading
 import time
 
@@ -10,7 +11,7 @@ from mitmproxy.http import HTTPFlow
 from mitmproxy.io import FlowReader
 
 from flowrotate.demo.proxy import SCRIPT, Proxy
-from flowrotate.demo.upstream import json_reply
+from flowrotate.demo.upstream import Reply, Request, json_reply
 
 from .test_commands import CONTROL, run
 from .test_failover import BOTH, app, is_quiet
@@ -22,12 +23,11 @@ def limited(_: object) -> object:
     return json_reply({}, 429, [("Retry-After", "30")])
 
 
-def web(world: World, port: int, upstream_port: int, ids: str, **options: str) -> Proxy:
+def web(world: World, port: int, upstream_port: int, ids: str, **keys: str) -> Proxy:
     proxy = world.proxy(
-        pool([f"localhost:{upstream_port}"], ids),
+        pool([f"localhost:{upstream_port}"], ids, **keys),
         command="mitmweb",
         args=["--no-web-open-browser", "--web-port", str(port)],
-        options=options,
         scripts=[SCRIPT, CONTROL],
     )
     proxy.wait_for("Web server listening")
@@ -53,6 +53,22 @@ def test_why_and_what_the_flow_shows(world: World, free_port: int) -> None:
     one = next(f for f in json.loads(ask_api(proxy, "flows")) if f["request"]["path"] == "/one")
     assert one["comment"] == ("Flow Rotate: b answered 429, cooling for 30 s; c answered 200")
     assert one["marked"] in (":repeat:", "🔁")
+
+
+def test_why_knows_the_limits_of_one_model(world: World, free_port: int) -> None:
+    def large_is_limited(request: Request) -> Reply:
+        if bearers([request]) == ["a"] and b"large" in request.body:
+            return json_reply({}, 429, [("Retry-After", "30")])
+        return json_reply({})
+
+    upstream = world.upstream(large_is_limited)
+    proxy = web(world, free_port, upstream.port, "ab", cooldown_by="json:/model")
+    c = world.client(proxy)
+    for path, model in (("/first", "large"), ("/large", "large"), ("/small", "small")):
+        assert c.post(upstream.url(path), json={"model": model}).status_code == 200
+    said = run(proxy, "rotate.why '~u /large'")[1]
+    assert re.fullmatch("a: skipped, cooling [23][0-9] s after 429; b: served 200", said)
+    assert "cooling" not in run(proxy, "rotate.why '~u /small'")[1]
 
 
 @BOTH

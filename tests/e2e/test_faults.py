@@ -25,7 +25,7 @@ BEFORE = [
     "attempt.show",
     "attempt.annotate",
 ]
-AFTER = ["attempt.learn", "attempt.judge", "attempt.expose"]
+AFTER = ["outcome.learn", "outcome.judge", "outcome.expose", "outcome.must_read"]
 
 
 def breaking(world: World, step: str) -> Path:

@@ -1,6 +1,8 @@
 """The way back: an answer that fails its credential is kept back, and the request goes out again.
 
-    wait_for_response_headers --fails, another is there--> swallow --whole, too long--> turn
+    wait_for_response_headers --may fail, the body will tell--> swallow
+    wait_for_response_headers --fails, another is there--> swallow
+    swallow --whole, too long, too slow--> turn, or on to the client when its body says so
     turn --alarm--> wait_for_response_headers, with the next credential
 
 mitmproxy's HTTP/1 client has to end its turn before its connection is used again, so the next
@@ -10,6 +12,7 @@ brings no answer, the client gets the one that was kept.
 
 from typing import Any
 
+from mitmproxy import http
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.proxy.layers.http._events import (
@@ -24,7 +27,7 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseProtocolError,
 )
 
-from flowrotate import attempt
+from flowrotate import attempt, outcome
 from flowrotate.guard import Refusal
 from flowrotate.passage import Passage, guarded, own_fault
 from flowrotate.rotator import ROTATOR
@@ -81,13 +84,25 @@ class RotatingStream(SealingStream):
         if passage is None:
             steps: Steps = super().state_wait_for_response_headers(event)
             return steps
-        another = guarded(lambda: attempt.learn(self.flow, passage, event.response))
+        more = guarded(lambda: outcome.must_read(passage, event.response))
+        if isinstance(more, Refusal):
+            return self._fail(more)
+        if more and not event.end_stream:
+            return self._swallow(Swallowed(event, self.context.server))
+        another = self._learn(passage, event.response, b"")
         if isinstance(another, Refusal):
             return self._fail(another)
-        if another and not self.streamed and self.client_state == self.state_done:
-            return self._swallow(event, len(passage.attempts) - 1)
+        if another:
+            answered = len(passage.attempts) - 1
+            return self._swallow(Swallowed(event, self.context.server, answered))
         self.swallowed = None
         return self._deliver(passage, event)
+
+    def _learn(self, passage: Passage, response: http.Response, body: bytes) -> bool | Refusal:
+        repeatable = not self.streamed and self.client_state == self.state_done
+        return guarded(
+            lambda: outcome.learn(self.flow, passage, response, body, repeatable=repeatable)
+        )
 
     def _deliver(self, passage: Passage, event: ResponseHeaders, served: int = -1) -> Steps:
         """Hand the answer to mitmproxy: this is the one that the client gets."""
@@ -99,7 +114,7 @@ class RotatingStream(SealingStream):
 
     def _prepare(self, passage: Passage, event: ResponseHeaders, served: int) -> None:
         response = event.response
-        attempt.expose(passage, response, served)
+        outcome.expose(passage, response, served)
         bodiless = event.end_stream or response.status_code in (101, 204, 304)
         if (
             not bodiless
@@ -108,16 +123,30 @@ class RotatingStream(SealingStream):
         ):
             response.stream = Tee(lambda body: setattr(response.data, "content", body))
 
-    def _swallow(self, event: ResponseHeaders, number: int) -> Steps:
-        self.swallowed = Swallowed(event, number, self.context.server)
+    def _swallow(self, swallowed: Swallowed) -> Steps:
+        self.swallowed = swallowed
         self.server_state = self.state_swallow
         yield self._set_alarm(SECONDS)
 
     def state_swallow(self, event: HttpEvent) -> Steps:
-        """The body of a failing answer is coming in."""
+        """The body of an answer that fails, or may, is coming in."""
         assert self.swallowed
         if self.swallowed.take(event):
-            yield self._turn()
+            yield from self._judged(self.swallowed)
+
+    def _judged(self, swallowed: Swallowed) -> Steps:
+        """As much of the body as is awaited is here: on to the next attempt, or to the client."""
+        assert self.passage
+        if swallowed.attempt is None:
+            another = self._learn(self.passage, swallowed.head.response, swallowed.body)
+            if isinstance(another, Refusal):
+                yield from self._fail(another)
+                return
+            swallowed.attempt = len(self.passage.attempts) - 1
+            if not another:
+                yield from self._pass_on(swallowed)
+                return
+        yield self._turn()
 
     def state_turn(self, _: HttpEvent) -> Steps:
         """The next attempt is about to start; nothing of the last one matters any more."""
@@ -135,7 +164,12 @@ class RotatingStream(SealingStream):
         # An alarm cannot be stopped: it may come late, or when the client has left.
         if event.command is self.alarm and self.client_state != self.state_errored:
             self.alarm = None
-            yield from self._give_up(self.failure) if self.failure else self._repeat()
+            if self.failure:
+                yield from self._give_up(self.failure)
+            elif self.swallowed and self.swallowed.attempt is None:
+                yield from self._judged(self.swallowed)
+            else:
+                yield from self._repeat()
 
     def _give_up(self, failure: Refusal) -> Steps:
         yield from self._detach()
@@ -184,9 +218,10 @@ class RotatingStream(SealingStream):
         return super()._refuse(refusal)
 
     def _pass_on(self, swallowed: Swallowed) -> Steps:
-        """No other credential brought an answer: the client gets the last one that there is."""
+        """The client gets this one: no other credential brought an answer, or none is needed."""
         assert self.passage
-        self.swallowed = None
+        assert swallowed.attempt is not None
+        self.swallowed = self.alarm = None
         yield from self._deliver(self.passage, swallowed.head, swallowed.attempt)
         for event in swallowed.rest:
             yield from self.server_state(event)
@@ -202,17 +237,29 @@ class RotatingStream(SealingStream):
             isinstance(event, ResponseProtocolError) and self.client_state != self.state_errored
         )
         passage = self.passage
+        if passage and self.server_state == self.state_swallow and not broken:
+            return self._left(passage, steps)
         if not (broken and passage):
             return steps
         if self.server_state == self.state_turn:
             return _nothing()  # what is over was reset afterwards
         if self.server_state == self.state_wait_for_response_headers:
-            guarded(lambda: attempt.unanswered(self.flow, passage))
+            guarded(lambda: outcome.unanswered(self.flow, passage))
         return self._broken_off(self.swallowed, steps) if self.swallowed else steps
+
+    def _left(self, passage: Passage, otherwise: Steps) -> Steps:
+        """The client is gone; what the answer says of its credential counts all the same."""
+        if self.swallowed and self.swallowed.attempt is None:
+            self._learn(passage, self.swallowed.head.response, self.swallowed.body)
+            self.swallowed.attempt = len(passage.attempts) - 1
+        yield from otherwise
 
     def _broken_off(self, swallowed: Swallowed, otherwise: Steps) -> Steps:
         if self.server_state == self.state_swallow:
-            yield self._turn()
+            yield from self._judged(swallowed)
+            if self.server_state != self.state_turn:
+                # Its body does not tell against it: the client sees it break, as it did.
+                yield from otherwise
         elif self._was_stale(swallowed):
             # Answered, and then closed by the upstream, as idle connections are. Only what may
             # be sent twice (RFC 9110, 9.2.2): nobody knows what became of it.

@@ -32,7 +32,7 @@ MitmproxyStream = http_layer.HttpStream
 
 @dataclass
 class RotateHoldHook(commands.StartHook):
-    """A request waits for a credential; the addon's hook returns when its wait is over."""
+    """A request waits for a credential, or for its token; the addon's hook returns afterwards."""
 
     flow: http.HTTPFlow
 
@@ -48,8 +48,8 @@ class SealingStream(MitmproxyStream):
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         # Not in _handle_event: a stream that waits sees its events only afterwards.
-        if isinstance(event, RequestProtocolError) and self.passage and self.passage.waiter:
-            self.passage.waiter.leave()
+        if isinstance(event, RequestProtocolError) and self.passage and self.passage.wait:
+            self.passage.wait.leave()
         return super().handle_event(event)
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> Steps:
@@ -86,7 +86,7 @@ class SealingStream(MitmproxyStream):
 
     def make_server_connection(self) -> layer.CommandGenerator[bool]:
         choice = guarded(self._choose)
-        while isinstance(choice, Passage) and choice.waiter:
+        while isinstance(choice, Passage) and choice.wait:
             # Not on a connection: the upstream may close one that is idle.
             self.passage = choice
             yield RotateHoldHook(self.flow)

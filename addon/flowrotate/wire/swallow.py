@@ -1,4 +1,4 @@
-"""A failing answer, kept back from the client while another credential is tried. Pure."""
+"""An answer that is kept back: to see what its body says, or while another one is tried. Pure."""
 
 from dataclasses import dataclass, field
 
@@ -12,19 +12,17 @@ from mitmproxy.proxy.layers.http._events import (
 
 BYTES = 64 * 1024
 SECONDS = 2.0
-"""How much of a failing answer is awaited before its connection, or stream, is given up."""
+"""How much of it is awaited before it is passed on, or its connection or stream is given up."""
 
 
 @dataclass(slots=True)
 class Swallowed:
-    """The answer to the passage's `attempt`, on the connection `server`.
-
-    `whole` tells whether all of it is here.
-    """
+    """An answer on the connection `server`. `whole` tells whether all of it is here."""
 
     head: ResponseHeaders
-    attempt: int
     server: Connection
+    attempt: int | None = None
+    """Which of the passage's attempts it answers; None while its verdict waits for the body."""
     rest: list[HttpEvent] = field(default_factory=list)
     whole: bool = False
     size: int = 0
@@ -39,6 +37,10 @@ class Swallowed:
         if isinstance(event, ResponseData):
             self.size += len(event.data)
         self.whole = isinstance(event, ResponseEndOfMessage)
-        if self.size > BYTES:
+        if self.size > BYTES and self.attempt is not None:
             self.rest.clear()
         return self.whole or self.size > BYTES
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(event.data for event in self.rest if isinstance(event, ResponseData))

@@ -1,0 +1,155 @@
+"""What became of an attempt: the verdict on its answer, for the selector and in the flow."""
+
+import logging
+
+from mitmproxy import http
+
+from .display import annotate, tell
+from .hints import Answer
+from .passage import Passage
+from .rotator import ROTATOR
+from .unpack import start_of
+from .verdict import Action, Verdict, judge, needs_body
+
+logger = logging.getLogger(__name__)
+
+RENEW = Verdict(Action.NOTHING, reason="mint anew")
+
+
+def must_read(passage: Passage, response: http.Response) -> bool:
+    """Whether the answer's body may say more of its credential than its head does."""
+    return needs_body(response.status_code, passage.pool.rules(ROTATOR.settings))
+
+
+def learn(
+    flow: http.HTTPFlow,
+    passage: Passage,
+    response: http.Response,
+    body: bytes = b"",
+    *,
+    repeatable: bool,
+) -> bool:
+    """Take in what the answer says of the credential, and whether another attempt is worth it.
+
+    `body` is the start of it, as it came.
+    """
+    pool, credential, settings = passage.pool, passage.credential, ROTATOR.settings
+    assert credential
+    now, status = ROTATOR.clock(), response.status_code
+    start = start_of(body, response.headers.get("content-encoding", "")) if body else b""
+    answer = Answer(status, response.headers, start, ROTATOR.wall())
+    verdict = judge(answer, pool.rules(settings), pool.cooldown(settings))
+    if credential.minter:
+        verdict = _of_minted(passage, verdict, repeatable=repeatable)
+    failed = verdict.action in (Action.COOLDOWN, Action.DISABLE)
+    scope = passage.wish.scope if passage.wish else None
+    cooling = pool.selector.report(credential, verdict, status, now, scope)
+    if failed or passage.renewing or status == 101:
+        # Nothing more of it is awaited; the socket that a 101 leads to is left alone.
+        passage.release()
+    asked = response.headers.get("retry-after") if failed else None
+    _record(flow, passage, status, verdict, cooling, asked)
+    if failed:
+        logger.warning("pool %s: %s", pool.name, passage.told[-1])
+    if passage.renewing:
+        return True
+    passage.spent += 1
+    may_wait = now < passage.deadline if passage.deadline else pool.hold(settings) > 0
+    return (
+        failed
+        and repeatable
+        and passage.spent <= pool.retries(settings)
+        and pool.selector.has_other(now, passage.tried, waiting=may_wait, scope=scope)
+    )
+
+
+def _of_minted(passage: Passage, verdict: Verdict, *, repeatable: bool) -> Verdict:
+    """A 401 may mean that the token alone was at fault: then a new one is worth one more try."""
+    credential, token = passage.credential, passage.token
+    assert credential
+    assert credential.minter
+    assert token
+    if verdict.action is Action.OK:
+        credential.minter.accept(token)
+    if verdict.action is not Action.DISABLE or verdict.reason != "401":
+        return verdict
+    if not credential.minter.refuse(token) or credential in passage.renewed:
+        return verdict
+    if repeatable:
+        passage.renewing = credential
+        passage.renewed.append(credential)
+    return RENEW
+
+
+def not_minted(flow: http.HTTPFlow, passage: Passage) -> None:
+    """There is no token to send: the credential cools, and says nothing to its upstream."""
+    pool, credential = passage.pool, passage.credential
+    assert credential
+    seconds = pool.cooldown(ROTATOR.settings)
+    verdict = Verdict(Action.COOLDOWN, seconds, "mint", backoff=True)
+    # For all requests, whatever their scope: there is no token for any of them.
+    cooling = pool.selector.report(credential, verdict, None, ROTATOR.clock())
+    passage.release()
+    _record(flow, passage, None, verdict, cooling, None)
+    logger.warning("pool %s: %s", pool.name, passage.told[-1])
+
+
+def unanswered(flow: http.HTTPFlow, passage: Passage) -> None:
+    """The attempt broke off before there was an answer: that says nothing of the credential."""
+    passage.spent += 1
+    _record(flow, passage, None, Verdict(Action.NOTHING), 0.0, None)
+
+
+def _record(
+    flow: http.HTTPFlow,
+    passage: Passage,
+    status: int | None,
+    verdict: Verdict,
+    cooling: float,
+    retry_after: str | None,
+) -> None:
+    assert passage.credential
+    id, seconds = passage.credential.id, ROTATOR.clock() - passage.started
+    attempt: dict[str, object] = {
+        "credential": id,
+        "status": status,
+        "verdict": verdict.action.value,
+        "seconds": round(seconds, 6),
+        "at": round(ROTATOR.wall() - seconds, 3),
+    }
+    if verdict.reason not in ("", str(status)):
+        attempt["reason"] = verdict.reason
+    if retry_after is not None:
+        attempt["retry_after"] = retry_after
+    passage.attempts.append(attempt)
+    passage.told.append(_in_words(id, status, verdict, cooling))
+    annotate(flow, passage.pool, id, passage.attempts)
+    tell(flow, "; ".join(passage.told), passage.mark)
+
+
+def _in_words(id: str, status: int | None, verdict: Verdict, cooling: float) -> str:
+    said = f"{id} answered {status}" if status else f"{id} got no answer"
+    if verdict.reason == "mint":
+        said = f"{id} could not be minted"
+    if verdict.action is Action.DISABLE:
+        return f"{said}, disabled"
+    if verdict is RENEW:
+        return f"{said}, its token is minted anew"
+    if verdict.action is Action.OK:
+        return f"{said}, the last for {cooling:.0f} s" if verdict.seconds else said
+    why = f" ({verdict.reason})" if verdict.reason in ("billing", "quota") else ""
+    return (
+        f"{said}{why}, cooling for {cooling:.0f} s" if verdict.action is Action.COOLDOWN else said
+    )
+
+
+def expose(passage: Passage, response: http.Response, served: int = -1) -> None:
+    """With `rotate_expose`, say in the response itself whose it is: that of attempt `served`."""
+    if not (ROTATOR.settings.expose and passage.attempts):
+        return
+    exposed = {
+        "X-Rotate-Credential": f"{passage.pool.name}/{passage.attempts[served]['credential']}",
+        "X-Rotate-Attempts": str(len(passage.attempts)),
+    }
+    for name, value in exposed.items():
+        response.headers[name.lower() if response.is_http2 else name] = value

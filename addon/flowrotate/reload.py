@@ -1,0 +1,179 @@
+"""Reading the secrets file at start, when it changes, and when asked: whole, or not at all.
+
+A file that is wrong changes nothing: every problem of it is logged, and the pools stay as they are.
+"""
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from .config.spec import ConfigError, CredentialSpec
+from .rotator import ROTATOR, Pool
+from .secret import Secret
+from .sources.gather import Commands
+from .sources.resolve import LoadError, ResolvedPool, load
+from .sources.watch import Watch
+
+logger = logging.getLogger(__name__)
+
+EVERY = 0.5
+"""Seconds between two looks at the files."""
+
+Locate = Callable[[], tuple[Path | None, tuple[Path, ...]]]
+"""The secrets file, or None, and the places looked at when none was named."""
+
+
+@dataclass(eq=False)
+class Reloader:
+    """One per process; it belongs to the event loop, but for the loading itself.
+
+    `owners` are the addon instances that live now: the last one to leave ends the watch.
+    """
+
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    locate: Locate = lambda: (None, ())
+    commands: Commands = field(default_factory=dict)
+    """What commands of the file have printed. Only `rotate.reload` runs them again."""
+    owners: set[object] = field(default_factory=set)
+    path: Path | None = None
+    """The file that is in use."""
+    _watch: Watch = field(default_factory=lambda: Watch((), ROTATOR.wall))
+    _number: int = 0
+    """Of reads that were taken: one that was overtaken by another is dropped."""
+    _asked: asyncio.Event | None = None
+    _task: asyncio.Task[None] | None = None
+
+    def read(self, locate: Locate, env: Mapping[str, str]) -> tuple[ResolvedPool, ...]:
+        """What the secrets file says now, for the caller to use. Raises ConfigError."""
+        self.locate, self.env = locate, env
+        path, places = locate()
+        pools = self._load(path, places, self.commands)
+        self.path, self._number = path, self._number + 1
+        return pools
+
+    def start(self, owner: object) -> None:
+        """Watch the files from now on, in the running event loop."""
+        self.owners.add(owner)
+        if self._task is None or self._task.done():
+            self._asked = asyncio.Event()
+            self._task = asyncio.get_running_loop().create_task(self._run(self._asked))
+
+    def stop(self, owner: object) -> None:
+        self.owners.discard(owner)
+        if self._task and not self.owners:
+            self._task.cancel()
+            self._task = self._asked = None
+
+    def ask(self) -> bool:
+        """Read it anew soon, commands too; False when nobody runs who would do it."""
+        if self._asked:
+            self._asked.set()
+        return self._asked is not None
+
+    async def _run(self, asked: asyncio.Event) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asked.wait(), EVERY)
+            anew = asked.is_set()
+            asked.clear()
+            try:
+                if anew or await asyncio.to_thread(self._watch.look):
+                    await self._again(anew=anew)
+            except Exception as fault:
+                # Not its text: nobody knows what is in there.
+                where = traceback.extract_tb(fault.__traceback__)[-1]
+                kind = type(fault).__name__
+                logger.error("not reloaded: %s at %s:%s", kind, where.name, where.lineno)
+
+    async def _again(self, *, anew: bool) -> None:
+        number, commands = self._number, {} if anew else self.commands
+        try:
+            path, places = self.locate()
+            # One that is gone is an error, not "no pools".
+            path = path or self.path
+            pools = await asyncio.to_thread(self._load, path, places, commands)
+        except ConfigError as e:
+            for line in str(e).splitlines():
+                logger.error(line)
+            logger.error("not reloaded: the pools stay as they were")
+            return
+        if number != self._number:
+            return  # an option changed meanwhile, and with it all was read
+        said = describe(ROTATOR.pools, pools)
+        self.path, self.commands, self._number = path, commands, number + 1
+        ROTATOR.swap(ROTATOR.settings, pools)
+        logger.info("reloaded: %s", said)
+
+    def _load(
+        self, path: Path | None, places: Sequence[Path], commands: Commands
+    ) -> tuple[ResolvedPool, ...]:
+        """In any thread. What was read is watched, also when it was wrong."""
+        self._watch.begin()
+        files = frozenset(places)
+        try:
+            if path is None:
+                return ()
+            files = frozenset({path})
+            loaded = load(path, self.env, commands)
+            files = loaded.files
+            return loaded.pools
+        except LoadError as e:
+            files = e.files
+            raise
+        finally:
+            self._watch.accept(files)
+
+
+RELOADER = Reloader()
+
+
+def describe(before: Mapping[str, Pool], after: Sequence[ResolvedPool]) -> str:
+    """`+1 −1 ~2`: credentials that came, went and changed; and the pools that changed."""
+    old = {c.alias: (c, member) for pool in before.values() for c, member in _members(pool)}
+    new = {c.alias: (c, secret) for pool in after for c, secret in _entries(pool)}
+    changed = [
+        alias
+        for alias, (spec, identity) in new.items()
+        if alias in old and _differs(old[alias], spec, identity)
+    ]
+    came, gone = len(new.keys() - old.keys()), len(old.keys() - new.keys())
+    others = [
+        pool.spec.name for pool in after if _own_keys_differ(before.get(pool.spec.name), pool)
+    ]
+    counts = f"+{came} −{gone} ~{len(changed)}" if came or gone or changed else ""
+    pools = f"pools changed: {', '.join(others)}" if others else ""
+    return ", ".join(filter(None, (counts, pools))) or "nothing changed"
+
+
+def _members(pool: Pool) -> list[tuple[CredentialSpec, tuple[Secret, ...]]]:
+    identities = pool.selector.identities()
+    return [(c, identities.get(c.id, ())) for c in pool.resolved.spec.credentials]
+
+
+def _entries(pool: ResolvedPool) -> list[tuple[CredentialSpec, Secret]]:
+    return [
+        (c, secret if isinstance(secret, Secret) else secret.identity)
+        for c, secret in zip(pool.spec.credentials, pool.secrets, strict=True)
+    ]
+
+
+def _differs(
+    old: tuple[CredentialSpec, tuple[Secret, ...]], spec: CredentialSpec, identity: Secret
+) -> bool:
+    was, identities = old
+    # Where it stands, and where its secret comes from, is nobody's business.
+    return identity not in identities or replace(was, place="", source=spec.source) != replace(
+        spec, place=""
+    )
+
+
+def _own_keys_differ(before: Pool | None, after: ResolvedPool) -> bool:
+    """Whether a pool that was there differs in anything but its credentials."""
+    if before is None:
+        return False
+    was = replace(before.resolved.spec, credentials=(), place="")
+    return was != replace(after.spec, credentials=(), place="")
