@@ -68,6 +68,12 @@ def test_commands() -> None:
             for kind in ("yaml", "json", "toml")
             for n, block in enumerate(blocks(CONFIGURATION, kind))
         ),
+        *(
+            pytest.param(block, "x.yaml", id=f"{page.stem}-{n}")
+            for page in PAGES
+            if page.stem in ("rotation", "migration", "hints")
+            for n, block in enumerate(blocks(page.read_text(), "yaml"))
+        ),
     ],
 )
 def test_examples_are_good_secrets_files(text: str, name: str) -> None:

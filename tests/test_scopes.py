@@ -284,9 +284,9 @@ def test_max_in_flight_passes_one_over_until_a_request_is_over() -> None:
     s.changed = lambda: woken.append(1)
     assert picks(s, 3) == list("abb")
     assert s.statuses(0.0)[0].reason == FULL
-    s.release(of(s, "b"), 1.0)
+    s.release(of(s, "b"))
     assert not woken
-    s.release(of(s, "a"), 1.0)
+    s.release(of(s, "a"))
     assert woken
     assert "a" in picks(s, 2, 1.0)
 
@@ -313,7 +313,7 @@ def test_a_release_while_the_lock_is_held_counts_later() -> None:
 
     class Interrupting(list[Credential]):
         def __contains__(self, item: object) -> bool:
-            s.release(a, 0.0)
+            s.release(a)
             return super().__contains__(item)
 
     tried: Collection[Credential] = Interrupting()

@@ -138,7 +138,7 @@ def test_what_is_in_flight() -> None:
     s = selector("a")
     a = take(s, "a")
     assert take(s, "a") is a
-    s.release(a, 0.0)
+    s.release(a)
     assert [x.in_flight for x in s.statuses(0.0)] == [1]
 
 

@@ -97,7 +97,7 @@ def test_least_busy_is_the_one_with_the_fewest_requests_in_flight() -> None:
     s = pool(members(1, 1, 1), "least-busy")
     assert sorted(picks(s, 3)) == list("abc")
     b = s._roster.members["b"]
-    s.release(b, 0.0)
+    s.release(b)
     assert picks(s, 1) == ["b"]
     assert sorted(picks(s, 3)) == list("abc")
 
@@ -225,7 +225,7 @@ def test_no_strategy_looks_at_the_pool(strategy: Strategy, pinned: bool) -> None
             picked = s.pick(1.0, tried, Wish(f"s{n}", pinned))
             assert picked
             s.report(picked, OK, 200, 1.0)
-            s.release(picked, 1.0)
+            s.release(picked)
         return tried.looks
 
     assert looks(4000) == looks(40) == 100
@@ -258,7 +258,7 @@ def test_whatever_happens_only_ready_ones_that_were_not_tried_are_picked(
                 s.report(who[n], cooldown(3.5), 429, now)
                 until[id] = now + 3.5
             case "r" if held:
-                s.release(held.pop(), now)
+                s.release(held.pop())
             case _:
                 tried = set(who[:n])
                 ready = {c.id for c in who if until.get(c.id, 0) <= now} - off

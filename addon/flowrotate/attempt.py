@@ -96,7 +96,7 @@ def leave(passage: Passage) -> None:
     if waiter:
         waiter.leave()
         if waiter.credential:
-            passage.pool.selector.release(waiter.credential, ROTATOR.clock())
+            passage.pool.selector.release(waiter.credential)
     if minting:
         minting.leave()
         passage.tried.pop()

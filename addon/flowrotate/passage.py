@@ -101,7 +101,7 @@ class Passage:
         if self.holds:
             self.holds = False
             assert self.credential
-            self.pool.selector.release(self.credential, ROTATOR.clock())
+            self.pool.selector.release(self.credential)
 
 
 PASSAGES: weakref.WeakKeyDictionary[http.HTTPFlow, Passage] = weakref.WeakKeyDictionary()

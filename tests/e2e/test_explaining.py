@@ -23,9 +23,17 @@ def limited(_: object) -> object:
     return json_reply({}, 429, [("Retry-After", "30")])
 
 
-def web(world: World, port: int, upstream_port: int, ids: str, **keys: str) -> Proxy:
+def web(
+    world: World,
+    port: int,
+    upstream_port: int,
+    ids: str,
+    options: dict[str, str] | None = None,
+    **keys: str,
+) -> Proxy:
     proxy = world.proxy(
         pool([f"localhost:{upstream_port}"], ids, **keys),
+        options=options,
         command="mitmweb",
         args=["--no-web-open-browser", "--web-port", str(port)],
         scripts=[SCRIPT, CONTROL],
@@ -117,7 +125,7 @@ def test_a_replay_fails_over(world: World, http2: bool) -> None:
 
 def test_a_flow_that_was_intercepted_fails_over(world: World, free_port: int) -> None:
     upstream = world.upstream(app(a=limited, b=401))
-    proxy = web(world, free_port, upstream.port, "abc", intercept="~d localhost & ~q")
+    proxy = web(world, free_port, upstream.port, "abc", {"intercept": "~d localhost & ~q"})
     c = world.client(proxy)
     answers: list[httpx.Response] = []
     url = upstream.url("/held")
@@ -137,7 +145,7 @@ def test_a_flow_that_was_intercepted_fails_over(world: World, free_port: int) ->
 
 def test_a_response_that_is_intercepted_holds_no_credential(world: World, free_port: int) -> None:
     upstream = world.upstream(app())
-    proxy = web(world, free_port, upstream.port, "a", intercept="~d localhost & ~s")
+    proxy = web(world, free_port, upstream.port, "a", {"intercept": "~d localhost & ~s"})
     c = world.client(proxy)
     thread = threading.Thread(target=lambda: c.get(upstream.url("/held")))
     thread.start()

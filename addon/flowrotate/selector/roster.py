@@ -125,8 +125,8 @@ class Roster:
     ) -> None:
         credential.ok += 1
         self.base.succeeded(credential)
-        if scope is not None and scope in self.scopes:
-            self.scopes[scope].succeeded(credential)
+        if scope is not None and (here := self.scopes.get(scope)):
+            here.succeeded(credential)
         if on_trial and credential.reason not in (BY_HAND, IN_FILE):
             self.make_ready(credential, now)
 
@@ -213,7 +213,7 @@ class Roster:
                 (scope.order.enter if free else scope.order.leave)(credential)
 
     def load_changed(self, credential: Credential, now: float) -> None:
-        if self.own().by_load:
+        if self._strategy == "least-busy":
             for order in self.orders():
                 order.load_changed(credential)
         if credential.terms.limited:

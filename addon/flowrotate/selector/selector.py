@@ -56,18 +56,17 @@ class Selector:
     ) -> Credential | None:
         """The next free credential that is not among `tried`, or None when there is none."""
         with self._lock:
+            roster = self._roster
             self._catch_up(now)
-            picked = (
-                self._roster.try_disabled(now, tried)
-                if self._roster.due and _may_try(wish)
-                else None
-            )
-            picked = picked or self._roster.order(wish.scope).pick(wish, tried)
-            if picked is None and self._roster.due and not wish.pinned:
-                picked = self._roster.try_disabled(now, tried)
+            picked = None
+            if roster.due and wish.repeatable and not wish.pinned:
+                picked = roster.try_disabled(now, tried)
+            picked = picked or roster.order(wish.scope).pick(wish, tried)
+            if picked is None and roster.due and not wish.pinned:
+                picked = roster.try_disabled(now, tried)
             if picked:
                 picked.note_pick(now)
-                self._roster.load_changed(picked, now)
+                roster.load_changed(picked, now)
             return picked
 
     def pick_again(self, credential: Credential, now: float) -> None:
@@ -77,16 +76,13 @@ class Selector:
             credential.note_pick(now)
             self._roster.load_changed(credential, now)
 
-    def release(self, credential: Credential, now: float) -> None:
-        """The request that it was picked for is over. Once for each pick."""
+    def release(self, credential: Credential) -> None:
+        """The request that it was picked for is over. Once for each pick.
+
+        It counts from the next time on that anybody asks: the garbage collector, which ends
+        requests that mitmproxy dropped, may call this while the lock is held.
+        """
         self._released.append(credential)
-        # The garbage collector, which ends requests that mitmproxy dropped while they waited,
-        # may call this in the middle of anything: then whoever has the lock next does it.
-        if self._lock.acquire(blocking=False):
-            try:
-                self._let_go(now)
-            finally:
-                self._lock.release()
         if credential.terms.max_in_flight is not None:
             self.changed()
 
@@ -125,19 +121,16 @@ class Selector:
             self._catch_up(now)
             credential.last_status = status or credential.last_status
             on_trial, credential.on_trial = credential.on_trial, False
-            match verdict.action:
-                case Action.OK:
-                    self._roster.succeeded(credential, now, scope, on_trial=on_trial)
-                    if verdict.seconds:
-                        self._roster.cool(credential, verdict, now, self._roster.scope(scope))
-                case Action.COOLDOWN:
-                    credential.failed += 1
-                    self._roster.cool(credential, verdict, now, self._roster.scope(scope))
-                case Action.DISABLE:
-                    credential.failed += 1
-                    if credential.state is not State.DISABLED:
-                        self._roster.disable(credential, now, verdict.reason)
-            seconds = self._roster.cooldown(credential, now, scope)
+            seconds = 0.0
+            if verdict.action is Action.OK:
+                self._roster.succeeded(credential, now, scope, on_trial=on_trial)
+            elif verdict.action is not Action.NOTHING:
+                credential.failed += 1
+            if verdict.action is Action.DISABLE and credential.state is not State.DISABLED:
+                self._roster.disable(credential, now, verdict.reason)
+            elif verdict.seconds:
+                self._roster.cool(credential, verdict, now, self._roster.scope(scope))
+                seconds = self._roster.cooldown(credential, now, scope)
         if on_trial and verdict.action is Action.OK:
             self.changed()
         return seconds
@@ -233,17 +226,10 @@ class Selector:
         self.changed()
 
     def _catch_up(self, now: float) -> None:
-        if self._released:
-            self._let_go(now)
-        self._roster.catch_up(now)
-
-    def _let_go(self, now: float) -> None:
+        roster = self._roster
         while self._released:
             credential = self._released.popleft()
             credential.in_flight -= 1
-            self._roster.load_changed(credential, now)
-
-
-def _may_try(wish: Wish) -> bool:
-    """Whether a request is fit for the trial of a disabled credential."""
-    return wish.repeatable and not wish.pinned
+            roster.load_changed(credential, now)
+        if roster.timers and roster.timers[0][0] <= now:
+            roster.catch_up(now)

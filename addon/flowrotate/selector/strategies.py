@@ -30,15 +30,13 @@ from flowrotate.config.spec import Strategy
 
 from .standing import Credential
 
-HEAVIEST = 100
-UNIT = math.lcm(*range(1, HEAVIEST + 1))
-"""One turn of weight 1: every 1/weight of it is whole, so no rounding ever adds up."""
 POINTS = 64
 """A credential's points on the ring, for each 1 of its weight."""
 
 Number = float
-Step = Callable[[Credential, Number], Number]
-"""From the number at which a credential was picked, or the queue's own, to its next one."""
+Step = Callable[[Credential, Number, int], Number]
+"""From the queue's number at which a credential is picked, or enters, to its own next one; the
+third is how much a turn of weight 1 is."""
 
 
 class Queue:
@@ -46,6 +44,8 @@ class Queue:
 
     def __init__(self, step: Step) -> None:
         self._step = step
+        self._unit = 1
+        """A turn of weight 1. Every weight divides it: no rounding ever adds up."""
         self._number: Number = 0
         """Of the last one whose turn it was."""
         self._tickets: dict[Credential, int] = {}
@@ -55,8 +55,16 @@ class Queue:
 
     def enter(self, credential: Credential) -> None:
         """Stand at the end, or with a new number where it belongs."""
+        if self._unit % credential.terms.weight:
+            self._refine(credential.terms.weight)
         heappush(self._heap, self._entry(credential, self._number))
         self._compact()
+
+    def _refine(self, weight: int) -> None:
+        factor = math.lcm(self._unit, weight) // self._unit
+        self._unit *= factor
+        self._number *= factor
+        self._heap = [(number * factor, *rest) for number, *rest in self._heap]  # type: ignore[misc]
 
     def leave(self, credential: Credential) -> None:
         self._tickets.pop(credential, None)
@@ -64,34 +72,32 @@ class Queue:
 
     def pick(self, tried: Collection[Credential]) -> Credential | None:
         """The first that is not among `tried`; those keep their turn."""
+        heap, tickets = self._heap, self._tickets
         kept: list[tuple[Number, int, Credential]] = []
         found = None
-        while found is None and (entry := self._first()):
-            if not kept:
-                self._number = max(self._number, entry[0])
-            if entry[2] in tried:
-                kept.append(heappop(self._heap))
+        while found is None and heap:
+            entry = heap[0]
+            number, ticket, credential = entry
+            if tickets.get(credential) != ticket:
+                heappop(heap)
+                continue
+            if not kept and number > self._number:
+                self._number = number
+            if credential in tried:
+                kept.append(heappop(heap))
             else:
                 # From the queue's number, not from its own: who comes out of turn pays no more
                 # than a turn for it.
-                found = entry[2]
-                heapreplace(self._heap, self._entry(found, self._number))
+                found = credential
+                heapreplace(heap, self._entry(found, self._number))
         for passed_over in kept:
-            heappush(self._heap, passed_over)
+            heappush(heap, passed_over)
         return found
-
-    def _first(self) -> tuple[Number, int, Credential] | None:
-        while self._heap:
-            entry = self._heap[0]
-            if self._tickets.get(entry[2]) == entry[1]:
-                return entry
-            heappop(self._heap)
-        return None
 
     def fork(self) -> "Queue":
         """Another queue with the same members in the same order."""
         other = Queue(self._step)
-        other._number, other._next = self._number, count(next(self._next))
+        other._unit, other._number, other._next = self._unit, self._number, count(next(self._next))
         other._tickets, other._heap = self._tickets.copy(), self._heap.copy()
         return other
 
@@ -103,7 +109,7 @@ class Queue:
 
     def _entry(self, credential: Credential, number: Number) -> tuple[Number, int, Credential]:
         self._tickets[credential] = ticket = next(self._next)
-        return self._step(credential, number), ticket, credential
+        return self._step(credential, number, self._unit), ticket, credential
 
     def _compact(self) -> None:
         """Leave out the entries that are passed over anyway: they must not pile up."""
@@ -153,20 +159,22 @@ def _hash(text: str) -> int:
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
 
 
-def _evenly(credential: Credential, number: Number) -> Number:
-    return number + UNIT // credential.terms.weight
+def _evenly(credential: Credential, number: Number, unit: int) -> Number:
+    return number + unit // credential.terms.weight
 
 
 def _at_random(random: Random) -> Step:
-    return lambda credential, number: number + random.expovariate(credential.terms.weight)
+    return lambda credential, number, unit: (
+        number + random.expovariate(credential.terms.weight) * unit
+    )
 
 
-def _in_file_order(credential: Credential, _: Number) -> Number:
-    return credential.terms.place
+def _in_file_order(credential: Credential, _: Number, unit: int) -> Number:
+    return credential.terms.place * unit
 
 
-def _by_load(credential: Credential, _: Number) -> Number:
-    return credential.in_flight * UNIT // credential.terms.weight
+def _by_load(credential: Credential, _: Number, unit: int) -> Number:
+    return credential.in_flight * unit // credential.terms.weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +218,6 @@ class Order:
     def pins(self) -> bool:
         return self._pins is not None
 
-    @property
-    def by_load(self) -> bool:
-        """Whether it must be told of every request that begins and ends."""
-        return self._strategy == "least-busy"
-
     def enter(self, credential: Credential) -> None:
         priority = credential.terms.priority
         if priority not in self._tiers:
@@ -236,7 +239,7 @@ class Order:
             self._pins.leave(credential)
 
     def load_changed(self, credential: Credential) -> None:
-        """With `by_load`: one more request, or one less, is on its way with it."""
+        """One more request, or one less, is on its way with it: `least-busy` must be told."""
         tier = self._tiers.get(credential.terms.priority)
         if tier and credential in tier.queue:
             tier.queue.enter(credential)
@@ -253,13 +256,12 @@ class Order:
     def pick(self, wish: Wish, tried: Collection[Credential]) -> Credential | None:
         if wish.pinned and self._pins:
             return self._pins.pick(tried)
+        session = wish.session
         for tier in self._tiers.values():
-            session = wish.session if tier.ring else None
-            found = (
-                tier.ring.pick(session, tried)
-                if tier.ring and session is not None
-                else tier.queue.pick(tried)
-            )
+            if tier.ring and session is not None:
+                found = tier.ring.pick(session, tried)
+            else:
+                found = tier.queue.pick(tried)
             if found:
                 return found
         return None
