@@ -24,6 +24,11 @@ run *ARGS: _venv
 web *ARGS: _venv
     @{{ just_executable() }} _with mitmweb "$@"
 
+# Check the secrets file, its hosts and its sources (--json, --offline, or another file)
+[no-exit-message]
+secrets *ARGS: _venv
+    @{{ bin }}/flow-rotate check "$@"
+
 # Pass all tests (arguments go to pytest)
 test *ARGS: _venv
     @{{ bin }}/python -m pytest --numprocesses auto --dist worksteal "$@"

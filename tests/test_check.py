@@ -1,6 +1,8 @@
 """`flow-rotate check`: what it says of good and of bad files, and that it never says a secret."""
 
 import json
+import os
+import re
 import socket
 import subprocess
 import sys
@@ -102,6 +104,9 @@ def test_for_programs(good: Path) -> None:
             "http://127.0.0.1:9080",
             "127.0.0.1:*",
         ],
+        "paths": [],
+        "methods": [],
+        "inject": "Authorization: Bearer {secret}",
         "strategy": "fill-first",
     }
     plain: dict[str, Any] = {
@@ -112,15 +117,32 @@ def test_for_programs(good: Path) -> None:
         "max_in_flight": None,
         "headers": [],
     }
+    sources = [(c.pop("source"), c.pop("id")) for c in credentials]
     assert credentials[:3] == [
-        plain | {"id": "one-1", "source": "the secrets file"},
-        plain
-        | {"id": "from-env", "source": "env CHECK_KEY"}
-        | {"weight": 3, "rpm": 60, "max_in_flight": 4},
-        plain
-        | {"id": "from-file", "source": "file key"}
-        | {"disabled": True, "priority": 7, "headers": ["X-Org"]},
+        plain,
+        plain | {"weight": 3, "rpm": 60, "max_in_flight": 4},
+        plain | {"disabled": True, "priority": 7, "headers": ["X-Org"]},
     ]
+    assert sources == [
+        ({"kind": "secret", "name": None}, "one-1"),
+        ({"kind": "env", "name": "CHECK_KEY"}, "from-env"),
+        ({"kind": "file", "name": "key"}, "from-file"),
+        ({"kind": "command", "name": Path(sys.executable).name}, "from-command"),
+        ({"kind": "jwt", "name": "HS256"}, "signed"),
+        ({"kind": "oauth2", "name": "localhost"}, "fetched"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "inject",
+    ["Authorization: Bearer {secret}", "x-api-key: {secret}", "?key={secret}", "A: {basic}"],
+)
+def test_what_belongs_to_a_pool_is_told_as_it_is_written(tmp_path: Path, inject: str) -> None:
+    rest = f"paths: [/v1/**, /x/*/y]\nmethods: [GET, POST]\nusername: me\ninject: '{inject}'"
+    path = write(tmp_path, f"hosts: [localhost]\ncredentials: [{C}]\n{rest}")
+    (pool,) = json.loads(check(path, "--json").stdout)["pools"]
+    told = (pool["paths"], pool["methods"], pool["inject"])
+    assert told == (["/v1/**", "/x/*/y"], ["GET", "POST"], inject)
 
 
 BAD = f"""
@@ -171,13 +193,18 @@ UNKNOWN = "nowhere.invalid has no address: mend the name, or look at this machin
             f"pools: [{{name: a, hosts: [nowhere.invalid], credentials: [{C}]}}]",
             "pools[0].hosts[0]",
         ),
+        (
+            "hosts: [localhost]\ncredentials: [{oauth2: {token_url: https://nowhere.invalid/t, "
+            f"client_id: a, client_secret: {C}}}}}]",
+            "credentials[0].oauth2.token_url",
+        ),
     ],
 )
 def test_a_host_that_does_not_resolve(tmp_path: Path, text: str, place: str) -> None:
     path = write(tmp_path, text)
     result = check(path)
     assert (result.exit_code, result.stderr) == (1, f"{path}: {place}: {UNKNOWN}\n")
-    assert "the secrets file" in result.stdout
+    assert "credential" in result.stdout
     assert "is good" not in result.stdout
     found = json.loads(check(path, "--json").stdout)
     assert found["problems"] == [{"place": place, "message": UNKNOWN}]
@@ -191,15 +218,25 @@ def test_a_host_that_does_not_resolve(tmp_path: Path, text: str, place: str) -> 
     assert found["warnings"] == [{"place": place, "message": UNKNOWN}]
 
 
-def test_only_names_are_looked_up(good: Path) -> None:
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        ("https://localhost", ["localhost"]),
+        ("https://Login.Example:8443", ["localhost", "login.example"]),
+        ("https://192.0.2.1", ["localhost"]),
+        ("http://[::1]:8080", ["localhost"]),
+    ],
+)
+def test_only_names_are_looked_up(good: Path, endpoint: str, expected: list[str]) -> None:
     asked: list[str] = []
 
     def lookup(names: Any) -> Sequence[str]:
         asked.extend(names)
         return ()
 
+    good.write_text(GOOD.replace("https://localhost", endpoint))
     assert examine(good, ENV, offline=False, lookup=lookup).problems == ()
-    assert asked == ["localhost"]
+    assert sorted(asked) == expected
 
 
 def test_a_resolver_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,6 +284,30 @@ def test_the_file_that_the_environment_names(good: Path) -> None:
     assert f"{named} is good" in result.stdout
 
 
+def test_the_home_folder_in_quotes(good: Path) -> None:
+    result = check(f"~/{good.name}", env=ENV | {"HOME": str(good.parent)})
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert f"{good} is good" in result.stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no sh here")
+@pytest.mark.parametrize(
+    ("proxy", "expected"),
+    [
+        ("http://127.0.0.1:8080", "none"),
+        ("localhost:8080", "none"),
+        ("http://127.0.0.1:3128", "http://127.0.0.1:3128"),
+    ],
+)
+def test_a_command_does_not_go_through_a_proxy_with_the_addon(
+    tmp_path: Path, proxy: str, expected: str
+) -> None:
+    command = f"sh -c 'test \"${{HTTPS_PROXY-none}}\" = {expected} && echo {C}'"
+    path = write(tmp_path, f"hosts: [localhost]\ncredentials: [{{command: {json.dumps(command)}}}]")
+    result = check(path, env={"HTTPS_PROXY": proxy})
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "missing [x] :key:.yaml"
     expected = f"{path}: there is no such file: create it, or mend its name\n"
@@ -285,3 +346,51 @@ def test_as_it_is_installed(good: Path, args: list[str]) -> None:
     assert "from-command" in done.stdout
     assert "canary" not in done.stdout
     assert "\x1b" not in done.stdout
+
+
+def without(packages: Sequence[str], *args: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command line in an environment that does not have some packages."""
+    blocked = "".join(f"sys.modules[{name!r}] = None; " for name in packages)
+    program = f"import sys; {blocked}from flowrotate.__main__ import main; main()"
+    command = [sys.executable, "-c", program, *map(str, args)]
+    env = clean_environment() | ENV | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(command, env=env, capture_output=True, text=True)
+
+
+def test_a_check_without_rich(good: Path) -> None:
+    done = without(["rich"], "check", good)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [re.split("  +", line) for line in done.stdout.splitlines()]
+    assert lines[1:4] == [
+        ["credential", "source", "weight", "priority", "limits", "state"],
+        ["one-1", "the secrets file", "1", "0", "ready"],
+        ["from-env", "env CHECK_KEY", "3", "0", "60 a minute, 4 at once", "ready"],
+    ]
+    assert len({line.rindex("ready") for line in done.stdout.splitlines()[2:4]}) == 1
+    assert done.stdout.startswith("one: localhost, *.claude.example, ")
+    assert done.stdout.endswith(f"\n{good} is good: pools 1, credentials 6\n")
+
+
+def test_problems_without_rich(tmp_path: Path) -> None:
+    bad = write(tmp_path, BAD)
+    done = without(["rich"], "check", bad)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == check(bad, env=ENV).stderr
+
+    path = write(tmp_path, f"hosts: [nowhere.invalid]\ncredentials: [{C}]")
+    done = without(["rich"], "check", path, "--offline")
+    assert (done.returncode, done.stderr) == (0, f"{path}: hosts[0]: warning: {UNKNOWN}\n")
+
+
+@pytest.mark.parametrize(
+    ("packages", "args"), [(["rich"], ["demo"]), (["click"], ["check"]), (["click"], [])]
+)
+def test_what_is_missing_is_named(packages: list[str], args: list[str]) -> None:
+    done = without(packages, *args)
+    expected = "flow-rotate: needs the extra 'cli': install click and rich beside mitmproxy\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
+
+
+def test_another_module_that_is_missing_is_a_fault_of_ours() -> None:
+    done = without(["flowrotate.check"], "check")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, True)

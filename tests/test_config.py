@@ -212,7 +212,22 @@ BAD_POOLS: list[tuple[str, list[str]]] = [
         ],
     ),
     (short(f"fail: [{C}]"), ["fail: write a mapping such as {401: disable, 429: cooldown}"]),
-    (short("fail: {}"), ["fail: write a mapping such as {401: disable, 429: cooldown}"]),
+    (
+        short("cooldown_by: header:Authorization"),
+        ["cooldown_by: this header may hold a credential: choose another"],
+    ),
+    (
+        short("inject: 'X-Own: {secret}'\ncooldown_by: header:x-own"),
+        ["cooldown_by: this header may hold a credential: choose another"],
+    ),
+    (
+        short("cooldown_by: header:cookie"),
+        ["cooldown_by: this header may hold a credential: choose another"],
+    ),
+    (
+        short("paths: [/v1/**]\npin: [/v1/files, /v2/files]"),
+        ["pin[1]: no path of this pool: mend it, or add it to 'paths'"],
+    ),
     (
         short(
             f"fail: {{399: disable, 401: {C}, {C}: disable, 600: ignore, 429-401: ignore, "
@@ -751,3 +766,8 @@ def test_fail_rules_take_numbers_and_texts() -> None:
         ((401, 403, "disable"), (429, 429, "cooldown")),
         (),
     )
+
+
+def test_no_status_does_anything() -> None:
+    (pool,) = read(short("fail: {}")).pools
+    assert pool.fail == ()

@@ -132,10 +132,27 @@ def test_a_proxy_whose_name_leads_nowhere_is_not_ours() -> None:
     assert egress(env).proxy_for(URL) == "http://proxy.invalid:8080"
 
 
-@pytest.mark.parametrize("url", [URL, "https://127.0.0.1/token"])
-def test_mitmproxys_own_upstream_comes_first(url: str) -> None:
+def test_mitmproxys_own_upstream_comes_first() -> None:
     env = {"HTTPS_PROXY": "http://other.example:1", "NO_PROXY": "*"}
-    assert egress(env, upstream=CORP).proxy_for(url) == CORP
+    assert egress(env, upstream=CORP).proxy_for(URL) == CORP
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1/token", "https://localhost:9/", "http://[::1]/"])
+def test_this_machine_is_asked_by_itself(url: str) -> None:
+    assert egress({"HTTPS_PROXY": CORP, "http_proxy": CORP}, upstream=CORP).proxy_for(url) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [
+        ("http://127.0.0.1:8080/token", True),
+        ("https://localhost:8080/token", True),
+        ("https://localhost:8081/token", False),
+        ("https://endpoint.invalid:8080/token", False),
+    ],
+)
+def test_whether_an_endpoint_is_this_proxy(url: str, here: bool) -> None:
+    assert egress({}).is_this_proxy(url) == here
 
 
 @pytest.mark.parametrize(
@@ -163,6 +180,27 @@ def certificates_of(*files: Path) -> set[bytes]:
 @pytest.fixture
 def authorities(tmp_path: Path) -> tuple[Path, Path]:
     return Authority(tmp_path / "own").ca, Authority(tmp_path / "corp").ca
+
+
+def test_what_programs_that_fetch_a_secret_get_of_the_environment(
+    authorities: tuple[Path, Path],
+) -> None:
+    ca, other = authorities
+    env = {
+        "HTTPS_PROXY": "http://127.0.0.1:8080",
+        "http_proxy": "localhost:8080",
+        "ALL_PROXY": CORP,
+        "NO_PROXY": "a.test",
+        "SSL_CERT_FILE": str(ca),
+        "CURL_CA_BUNDLE": str(other),
+        "REQUESTS_CA_BUNDLE": "/missing.pem",
+        "HOME": "/home/me",
+        "EMPTY_PROXY": "",
+        "https_proxy": "http://[broken",
+    }
+    gone = {"HTTPS_PROXY", "http_proxy", "SSL_CERT_FILE"}
+    left = egress(env, own_ca=ca).environment()
+    assert left == {name: value for name, value in env.items() if name not in gone}
 
 
 def test_a_named_file_is_believed_alone(authorities: tuple[Path, Path]) -> None:

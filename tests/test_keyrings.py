@@ -96,7 +96,7 @@ def test_no_keyring_on_this_machine() -> None:
 def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "keyring", None)
     (got,) = read_entries(["a/b"]).values()
-    assert str(got) == "needs the extra 'keyring': pip install 'flow-rotate[keyring]'"
+    assert str(got) == "needs the extra 'keyring': install keyring beside mitmproxy"
 
 
 def test_nothing_to_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from flowrotate.secret import Secret
-from flowrotate.sources.lastwords import explain
+from flowrotate.sources.lastwords import explain, shell_hint
 
 C = "sk-canary-5f2a"
 KEY = "-----BEGIN KEY-----\nMHcCAQcanary\nwords of canary\n-----END KEY-----\n"
@@ -22,6 +22,7 @@ COMMAND = (
     "curl -H 'X-Key: canary-argument-1' op://canary/item",
     "--vault=canary-vault",
 )
+HUNTER = Secret("hunter", "[rotate:p/hunter]")
 NOT_SHOWN = "; what it said is not shown, it may hold a secret: run it by hand"
 
 
@@ -75,6 +76,61 @@ def test_the_last_line(err: bytes, said: object) -> None:
         assert told == "ended with status 3" + NOT_SHOWN
     else:
         assert told == f"ended with status 3, and said: {said}"
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("item", "no item here"),
+        ("get-password", "no get-password here"),
+        ("abcdefghijkl", "no abcdefghijkl here"),
+        # Longer, or with anything else in it.
+        ("abcdefghijklm", "no [argument 1] here"),
+        ("item1", "no [argument 1] here"),
+        ("Item", "no [argument 1] here"),
+        # A secret of the file, or with one in it.
+        ("hunter", "no [rotate:p/hunter] here"),
+        ("my-hunter", "no [argument 1] here"),
+    ],
+)
+def test_plain_words_among_the_arguments_are_told(argument: str, said: str) -> None:
+    told = explain(1, f"no {argument} here".encode(), ("tool", argument), [HUNTER])
+    assert told == f"ended with status 1, and said: {said}"
+
+
+@pytest.mark.parametrize(
+    ("command", "hinted"),
+    [
+        ("echo hi | cat", True),
+        ("echo hi|cat", True),
+        ("echo $(cat f)", True),
+        ("echo `cat f`", True),
+        ("true; echo hi", True),
+        ("cd x && cat f", True),
+        ("cat < f", True),
+        ("cat f 2>/dev/null", True),
+        ("cat $HOME/x", True),
+        ("cat ${HOME}/x", True),
+        ('cat "$HOME/x"', True),
+        ("~/bin/foo", True),
+        ("cat ~/key", True),
+        ("FOO=bar cat f", True),
+        ("cat 'a' | head -n 1", True),
+        ("it\\'s | cat", True),
+        ("op read op://dev/openai/key", False),
+        ("sh -c 'cat f | head -n 1'", False),
+        ('sh -c "cat ~/f; FOO=bar x > y"', False),
+        ("awk '{print $NF}' f", False),
+        ('say "it\'s" "a|b"', False),
+        ('say "\\"|"', False),
+        ("say a\\|b \\$HOME \\~/x", False),
+        ("curl https://a.example/~me?a=1&b=2", False),
+        ("tool --key=value name=value costs $5", False),
+    ],
+)
+def test_what_was_meant_for_a_shell(command: str, hinted: bool) -> None:
+    hint = "; there is no shell here: write sh -c '…'"
+    assert shell_hint(command) == (hint if hinted else "")
 
 
 def test_a_signal() -> None:

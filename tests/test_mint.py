@@ -245,11 +245,11 @@ def test_claims_that_json_cannot_hold(value: object) -> None:
 @pytest.mark.parametrize(
     ("modules", "kind", "message"),
     [
-        (["jwt"], "jwt", "needs the extra 'jwt': pip install 'flow-rotate[jwt]'"),
+        (["jwt"], "jwt", "needs the extra 'jwt': install PyJWT beside mitmproxy"),
         (
             ["authlib", "authlib.integrations", "authlib.integrations.httpx_client"],
             "oauth2",
-            "needs the extra 'oauth': pip install 'flow-rotate[oauth]'",
+            "needs the extra 'oauth': install Authlib and httpx beside mitmproxy",
         ),
     ],
 )
@@ -863,6 +863,9 @@ def proxy() -> Iterator[HTTPServer]:
         thread.join()
 
 
+ELSEWHERE = "http://endpoint.test/token"
+
+
 def test_token_requests_go_the_egress_way(
     proxy: HTTPServer, server: OAuthServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -873,16 +876,29 @@ def test_token_requests_go_the_egress_way(
     run(_fetched(minter(oauth_mint(server), clock)))
     assert server.requests == 1
     through = replace(DIRECT, upstream=lambda: url)
+    # This machine's own endpoints never: another proxy has another 127.0.0.1.
     run(_fetched(minter(oauth_mint(server), clock, through)))
-    assert server.requests == 1
-    assert proxy.seen == [(server.url, "identity")]  # type: ignore[attr-defined]
+    assert server.requests == 2
+    elsewhere = replace(oauth_mint(server), token_url=ELSEWHERE)
+    run(_fetched(minter(elsewhere, clock, through)))
+    assert server.requests == 2
+    assert proxy.seen == [(ELSEWHERE, "identity")]  # type: ignore[attr-defined]
+
+
+def test_an_endpoint_that_is_this_proxy(server: OAuthServer, clock: Clock) -> None:
+    port = int(server.url.split(":")[2].removesuffix("/token"))
+    here = replace(DIRECT, listening=lambda: [("127.0.0.1", port)])
+    with pytest.raises(MintError, match=r"^token_url is this proxy itself"):
+        run(_fetched(minter(oauth_mint(server), clock, here)))
+    assert server.requests == 0
 
 
 def test_an_egress_that_is_wrong(server: OAuthServer, clock: Clock) -> None:
     async def main() -> None:
         egress = replace(DIRECT, upstream=lambda: "socks5://canary@h:1")
+        mint = replace(oauth_mint(server), token_url=ELSEWHERE)
         with pytest.raises(MintError, match=r"^--mode upstream names no http:// or") as caught:
-            await minter(oauth_mint(server), clock, egress).fetch()
+            await minter(mint, clock, egress).fetch()
         assert "canary" not in "".join(traceback.format_exception(caught.value))
 
     run(main())

@@ -163,6 +163,8 @@ def test_a_path_that_no_system_takes(tmp_path: Path) -> None:
     assert problems(path) == ["credentials[0].file: this file cannot be read: check its path"]
 
 
+NO_SHELL = "; there is no shell here: write sh -c '…'"
+VISIBLE = "a header takes a secret of visible ASCII only: other words belong in 'inject'"
 NOTHING = "it printed nothing: run it by hand"
 SECRET = "sk-other-canary-77"
 TELL = "import os, sys; print(sys.argv[1]); sys.exit(sys.argv[2])"
@@ -172,7 +174,15 @@ TELL = "import os, sys; print(sys.argv[1]); sys.exit(sys.argv[2])"
     ("command", "expected"),
     [
         ("no-such-canary-here", "no such program: install it or mend its name"),
-        ("~/bin/canary", "no such program: install it or mend its name"),
+        ("~/bin/canary", f"no such program: install it or mend its name{NO_SHELL}"),
+        ("FOO=canary cat f", f"no such program: install it or mend its name{NO_SHELL}"),
+        # What is printed is no secret for a header.
+        ("echo canary | cat", f"{VISIBLE}{NO_SHELL}"),
+        (
+            "sh -c 'echo canary | cat | exit 4'",
+            "ended with status 4 and said nothing: run it by hand",
+        ),
+        (python("print('sk-canary | x')"), VISIBLE),
         (python("pass"), NOTHING),
         (python("print('\\n')"), NOTHING),
         (
@@ -381,10 +391,15 @@ def test_a_key_of_several_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "credential", "place", "extra"),
+    ("module", "credential", "place", "message"),
     [
-        ("jwt", {"jwt": JWT}, "jwt", "jwt"),
-        ("authlib", {"oauth2": {**CLIENT, "client_secret": C}}, "oauth2", "oauth"),
+        ("jwt", {"jwt": JWT}, "jwt", "needs the extra 'jwt': install PyJWT beside mitmproxy"),
+        (
+            "authlib",
+            {"oauth2": {**CLIENT, "client_secret": C}},
+            "oauth2",
+            "needs the extra 'oauth': install Authlib and httpx beside mitmproxy",
+        ),
     ],
 )
 def test_the_extra_is_named(
@@ -393,12 +408,12 @@ def test_the_extra_is_named(
     module: str,
     credential: dict[str, Any],
     place: str,
-    extra: str,
+    message: str,
 ) -> None:
     for name in [module, *(name for name in sys.modules if name.startswith(f"{module}."))]:
         monkeypatch.setitem(sys.modules, name, None)
     assert problems(write(tmp_path, json.dumps([credential]))) == [
-        f"credentials[0].{place}: needs the extra '{extra}': pip install 'flow-rotate[{extra}]'"
+        f"credentials[0].{place}: {message}"
     ]
 
 

@@ -269,10 +269,10 @@ class Load:
         self.watch, self.files = watch, files
 
     def __enter__(self) -> None:
-        self.watch.begin()
+        self.begun = self.watch.begin()
 
     def __exit__(self, *_: object) -> None:
-        self.watch.accept(self.files)
+        self.watch.accept(self.files, self.begun)
 
 
 def test_a_load_takes_in_what_changed_before_it(file: Path) -> None:

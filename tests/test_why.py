@@ -2,7 +2,7 @@
 
 from flowrotate.secret import Secret
 from flowrotate.selector.selector import Selector
-from flowrotate.selector.standing import Credential
+from flowrotate.selector.standing import Credential, Terms
 from flowrotate.verdict import Action, Verdict
 from flowrotate.why import MOST, explain
 
@@ -44,6 +44,31 @@ def test_tried_skipped_and_served() -> None:
         "key-f: tried, no answer",
         "gone: tried, 500",
     ]
+
+
+def test_at_a_limit_of_its_own() -> None:
+    s = Selector()
+    terms = {"a": Terms(rpm=1), "b": Terms(max_in_flight=1), "c": Terms()}
+    s.replace([Credential(id, Secret(id, id), Secret(id, id), terms[id]) for id in "abc"], 0.0)
+    a, b = s.pick(1.0), s.pick(1.0)
+    assert a
+    assert b
+    s.release(b)
+    s.statuses(5.0)
+    picked = [attempt("c", 200, "ok")]
+
+    def said(then: float) -> list[str]:
+        return explain(picked, s.statuses(100.0), s.outages_at(then), then).split("; ")[:2]
+
+    assert said(2.0) == ["a: skipped, at its rpm", "b: skipped, at its max_in_flight"]
+    assert said(6.0) == ["a: skipped, at its rpm", "c: served 200"]
+    assert said(61.0)[0] == "c: served 200"
+
+
+def test_one_that_could_not_be_minted() -> None:
+    s = selector("a")
+    tried = attempt("a", None, "cooldown", reason="mint")
+    assert explain([tried], s.statuses(0), {}, 0) == "a: could not be minted"
 
 
 def test_off_in_the_file_and_not_its_turn() -> None:

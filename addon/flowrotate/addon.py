@@ -17,7 +17,7 @@ from .display import answer
 from .options import OPTIONS, current_settings, make_egress, take_deferred
 from .reload import RELOADER
 from .rotator import ROTATOR, Pool
-from .selector.standing import Status
+from .selector.standing import State, Status, show_scope
 from .settings import Settings, SettingsError, find_secrets
 from .sources.resolve import ResolvedPool
 from .why import explain
@@ -70,7 +70,10 @@ class FlowRotate:
         if not first and not any(name.startswith("rotate_") for name in updated):
             return
         try:
-            _apply()
+            if first or "rotate_secrets" in updated or not ROTATOR.pools:
+                _apply()
+            else:
+                ROTATOR.swap(current_settings(), [p.resolved for p in ROTATOR.pools.values()])
         except SettingsError as e:
             if not first:
                 raise exceptions.OptionsError(str(e)) from e
@@ -176,11 +179,9 @@ def _apply() -> None:
     try:
         settings = current_settings()
     except SettingsError as e:
-        if ROTATOR.pools:
-            raise  # what the file says now must not count as read
         problems.append(str(e))
     try:
-        pools = RELOADER.read(_locate, os.environ)
+        pools = RELOADER.read(_locate, ROTATOR.egress.environment)
     except ConfigError as e:
         problems.append(str(e))
     if problems:
@@ -207,9 +208,12 @@ def _tell_pools(pools: Sequence[ResolvedPool]) -> None:
 
 def _in_words(s: Status) -> str:
     """One credential's standing on one line."""
-    words = [s.state + (f" {s.seconds_left:.0f} s" if s.seconds_left else "")]
-    words[0] += f" ({s.reason})" if s.reason else ""
-    words += [f"cooling {left:.0f} s for {value}" for value, left in s.scopes]
+    left = f" {s.seconds_left:.0f} s" if s.seconds_left else ""
+    if s.state is State.READY:
+        words = [f"ready, at its {s.reason}{' for' * bool(left)}{left}" if s.reason else "ready"]
+    else:
+        words = [f"{s.state}{left}" + (f" ({s.reason})" if s.reason else "")]
+    words += [f"cooling {left:.0f} s for {show_scope(value)}" for value, left in s.scopes]
     words += [f"in flight {s.in_flight}"] if s.in_flight else []
     return ", ".join((*words, f"picked {s.picked}", f"ok {s.ok}", f"failed {s.failed}"))
 

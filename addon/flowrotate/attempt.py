@@ -81,12 +81,15 @@ def resume(flow: http.HTTPFlow, passage: Passage) -> Passage | Refusal | None:
 def _minted(flow: http.HTTPFlow, passage: Passage, minting: Minting) -> Passage | Refusal:
     """After the wait for a token: with it, or on with another credential."""
     if isinstance(minting.failure, MintError):
-        not_minted(flow, passage)
+        not_minted(flow, passage, minting.failure)
         return pick(flow, passage) or passage
     if minting.failure:
         raise minting.failure
-    passage.minted(minting.token)
-    return passage
+    if minting.token:
+        passage.minted(minting.token)
+        return passage
+    # It left, and nothing awaits the answer.
+    raise RuntimeError("a wait for a token ended without one")
 
 
 def leave(passage: Passage) -> None:
@@ -111,11 +114,10 @@ def again(flow: http.HTTPFlow, passage: Passage) -> Passage | Refusal:
     if not _follows(flow, passage):
         return ROTATOR.exhausted(passage.pool)
     credential, passage.renewing = passage.renewing, None
-    if credential is None:
-        return pick(flow, passage) or passage
-    passage.pool.selector.pick_again(credential, ROTATOR.clock())
-    _take(flow, passage, credential)
-    return passage
+    if credential and passage.pool.selector.pick_again(credential, ROTATOR.clock()):
+        _take(flow, passage, credential)
+        return passage
+    return pick(flow, passage) or passage
 
 
 def _follows(flow: http.HTTPFlow, passage: Passage) -> bool:
@@ -126,12 +128,14 @@ def _follows(flow: http.HTTPFlow, passage: Passage) -> bool:
     if pool is None or pool.room is not before.room or pool.placement != before.placement:
         return False
     passage.pool, passage.checked = pool, ()
-    return pool.serves(flow.request.method, flow.request.path)
+    # Its hosts may have gone to another pool, though its name stayed.
+    place, request = passage.place, flow.request
+    return place is None or ROTATOR.find(place, request.method, request.path) is pool
 
 
 def _take(flow: http.HTTPFlow, passage: Passage, credential: Credential) -> None:
-    passage.take(credential, ROTATOR.clock())
     try:
+        passage.take(credential, ROTATOR.clock())
         pool = passage.pool
         unchanged = head_of(flow.request, passage.place) == passage.checked
         show(flow, pool, credential.alias)

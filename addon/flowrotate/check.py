@@ -2,8 +2,9 @@
 
 import json
 import socket
+import sys
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path, PurePath
@@ -14,6 +15,7 @@ from .config.section import Problem
 from .config.sourcespecs import split_command
 from .config.spec import ConfigError, CredentialSpec, JwtSpec, OAuth2Spec, PoolSpec, Source
 from .hosts import HostRule
+from .inject import Inject
 from .sources.resolve import load
 
 DNS_SECONDS = 5.0
@@ -83,7 +85,7 @@ def examine(
     offline: bool,
     lookup: Callable[[Collection[str]], Collection[str]] = without_address,
 ) -> Report:
-    """Read the file and all that it refers to, and look its hosts up.
+    """Read the file and all that it refers to, and look its hosts up. No token is fetched.
 
     `lookup` returns the names that have no address; `offline` makes of them warnings.
     """
@@ -91,12 +93,7 @@ def examine(
         pools = tuple(resolved.spec for resolved in load(path, env).pools)
     except ConfigError as e:
         return Report(str(path), e.problems)
-    places = [
-        (f"{pool.place}.hosts[{n}]".removeprefix("."), rule.name)
-        for pool in pools
-        for n, rule in enumerate(pool.hosts)
-        if not rule.wildcard and not _is_address(rule.name)
-    ]
+    places = [(place, name) for pool in pools for place, name in _names(pool)]
     lost = lookup({name for _, name in places})
     unknown = tuple(
         Problem(place, f"{name} has no address: mend the name, or look at this machine's network")
@@ -105,6 +102,21 @@ def examine(
     )
     problems, warnings = ((), unknown) if offline else (unknown, ())
     return Report(str(path), problems, warnings, pools)
+
+
+def _names(pool: PoolSpec) -> Iterator[tuple[str, str]]:
+    """The place and name of each host that must have an address."""
+    for n, rule in enumerate(pool.hosts):
+        if not rule.wildcard and not _is_address(rule.name):
+            yield f"{pool.place}.hosts[{n}]".removeprefix("."), rule.name
+    for c in pool.credentials:
+        host = _token_host(c.source) if isinstance(c.source, OAuth2Spec) else ""
+        if host and not _is_address(host):
+            yield f"{c.place}.oauth2.token_url", host
+
+
+def _token_host(source: OAuth2Spec) -> str:
+    return urlsplit(source.token_url).hostname or ""
 
 
 def _is_address(name: str) -> bool:
@@ -122,29 +134,48 @@ def show_host(rule: HostRule) -> str:
     return f"{'' if rule.tls else 'http://'}{'*.' if rule.wildcard else ''}{name}{port}"
 
 
+def show_inject(inject: Inject) -> str:
+    """Where the secret is put, as the secrets file has it."""
+    if inject.where == "query":
+        return f"?{inject.name}={inject.template}"
+    return f"{inject.name}: {inject.template}"
+
+
 def show_source(source: Source | JwtSpec | OAuth2Spec) -> str:
     """Where a secret comes from, of a file that could be loaded: its names are names indeed."""
-    if isinstance(source, JwtSpec):
-        return f"jwt {source.algorithm}, key from {show_source(source.key)}"
-    if isinstance(source, OAuth2Spec):
-        return f"oauth2 {source.grant} at {urlsplit(source.token_url).hostname}"
+    match source:
+        case JwtSpec():
+            return f"jwt {source.algorithm}, key from {show_source(source.key)}"
+        case OAuth2Spec():
+            return f"oauth2 {source.grant} at {_token_host(source)}"
+        case Source(kind="secret"):
+            return "the secrets file"
+        case Source():
+            return f"{source.kind} {_name(source)}"
+
+
+def _name(source: Source) -> str | None:
+    """What a source is told by; None for the secret itself."""
     if not isinstance(source.value, str):
-        return "the secrets file"
+        return None
     if source.kind == "command":
         # The program alone: an argument may be a password.
-        return f"command {PurePath(split_command(source.value)[0]).name}"
-    return f"{source.kind} {source.value}"
+        return PurePath(split_command(source.value)[0]).name
+    return source.value
 
 
 def _pool_as_json(pool: PoolSpec) -> dict[str, Any]:
     return {
         "name": pool.name,
         "hosts": [show_host(rule) for rule in pool.hosts],
+        "paths": [rule.text for rule in pool.paths],
+        "methods": list(pool.methods),
+        "inject": show_inject(pool.inject),
         "strategy": pool.strategy,
         "credentials": [
             {
                 "id": c.id,
-                "source": show_source(c.source),
+                "source": _source_as_json(c.source),
                 "disabled": c.disabled,
                 "weight": c.weight,
                 "priority": c.priority,
@@ -155,6 +186,16 @@ def _pool_as_json(pool: PoolSpec) -> dict[str, Any]:
             for c in pool.credentials
         ],
     }
+
+
+def _source_as_json(source: Source | JwtSpec | OAuth2Spec) -> dict[str, str | None]:
+    match source:
+        case JwtSpec():
+            return {"kind": "jwt", "name": source.algorithm}
+        case OAuth2Spec():
+            return {"kind": "oauth2", "name": _token_host(source)}
+        case Source():
+            return {"kind": source.kind, "name": _name(source)}
 
 
 def tell(report: Report, *, as_json: bool) -> int:
@@ -168,35 +209,67 @@ def tell(report: Report, *, as_json: bool) -> int:
 
 def _show(report: Report) -> None:
     """Pools on stdout, what is wrong on stderr, one line each."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
+    try:
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+    except ImportError:
+        _show_plainly(report)
+        return
     console = Console(highlight=False, emoji=False)
     errors = Console(stderr=True, highlight=False, emoji=False)
     for pool in report.pools:
-        title = f"{', '.join(map(show_host, pool.hosts))} ({pool.strategy})"
-        console.print(f"[bold]{pool.name}[/]: {escape(title)}", soft_wrap=True)
+        console.print(f"[bold]{pool.name}[/]: {escape(_title(pool))}", soft_wrap=True)
         table = Table()
         for column in COLUMNS:
             numeric = column in ("weight", "priority")
             table.add_column(column, justify="right" if numeric else "left", overflow="fold")
         for c in pool.credentials:
-            state = "[yellow]disabled[/]" if c.disabled else "[green]ready[/]"
-            cells = (c.id, show_source(c.source), str(c.weight), str(c.priority), _limits(c))
-            table.add_row(*map(escape, cells), state)
+            *cells, state = map(escape, _cells(c))
+            table.add_row(*cells, f"[{'yellow' if c.disabled else 'green'}]{state}[/]")
         console.print(table)
-    for colour, said, found in (
-        ("red", "", report.problems),
-        ("yellow", "warning: ", report.warnings),
-    ):
-        for problem in found:
-            line = ": ".join(filter(None, (report.file, problem.place, said + problem.message)))
+    for colour, lines in (("red", _problems(report)), ("yellow", _warnings(report))):
+        for line in lines:
             errors.print(f"[{colour}]{escape(line)}[/]", soft_wrap=True)
     if not report.problems:
-        count = sum(len(pool.credentials) for pool in report.pools)
-        line = f"{report.file} is good: pools {len(report.pools)}, credentials {count}"
-        console.print(f"[green]{escape(line)}[/]", soft_wrap=True)
+        console.print(f"[green]{escape(_good(report))}[/]", soft_wrap=True)
+
+
+def _show_plainly(report: Report) -> None:
+    """The same for an environment that has mitmproxy alone."""
+    for pool in report.pools:
+        print(f"{pool.name}: {_title(pool)}")
+        rows = [COLUMNS, *map(_cells, pool.credentials)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            print("  ".join(map(str.ljust, row, widths)).rstrip())
+    for line in (*_problems(report), *_warnings(report)):
+        print(line, file=sys.stderr)
+    if not report.problems:
+        print(_good(report))
+
+
+def _title(pool: PoolSpec) -> str:
+    return f"{', '.join(map(show_host, pool.hosts))} ({pool.strategy})"
+
+
+def _cells(c: CredentialSpec) -> tuple[str, ...]:
+    """One for each of COLUMNS."""
+    state = "disabled" if c.disabled else "ready"
+    return c.id, show_source(c.source), str(c.weight), str(c.priority), _limits(c), state
+
+
+def _problems(report: Report) -> list[str]:
+    return [": ".join(filter(None, (report.file, p.place, p.message))) for p in report.problems]
+
+
+def _warnings(report: Report) -> list[str]:
+    return [f"{report.file}: {p.place}: warning: {p.message}" for p in report.warnings]
+
+
+def _good(report: Report) -> str:
+    count = sum(len(pool.credentials) for pool in report.pools)
+    return f"{report.file} is good: pools {len(report.pools)}, credentials {count}"
 
 
 def _limits(credential: CredentialSpec) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from . import __version__
+from .mint.egress import Egress
 from .settings import find_secrets
 
 PACKAGE = Path(__file__).resolve().parent
@@ -31,17 +32,17 @@ def demo(keep: bool, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument("file", default="", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print what was found for a program.")
 @click.option("--offline", is_flag=True, help="A host that does not resolve is a warning.")
-def check(file: Path | None, as_json: bool, offline: bool) -> None:
+def check(file: str, as_json: bool, offline: bool) -> None:
     """Check FILE, or the secrets file that a proxy would find, and all that it refers to."""
     from .check import Report, examine, tell
     from .config.section import Problem
 
-    found, places = (file, ()) if file else find_secrets("", os.environ, Path.home(), PACKAGE)
+    found, places = find_secrets(file, os.environ, Path.home(), PACKAGE)
     if found:
-        report = examine(found, os.environ, offline=offline)
+        report = examine(found, _environment(), offline=offline)
     else:
         report = Report("", (Problem("", _missing(places)),))
     sys.exit(tell(report, as_json=as_json))
@@ -60,6 +61,13 @@ def path(secrets: bool) -> None:
     if not found.is_file():
         sys.exit(f"no such secrets file: {found} (FLOW_ROTATE_SECRETS names it)")
     click.echo(found)
+
+
+def _environment() -> dict[str, str]:
+    """For the file's commands: a proxy with the addon, at mitmproxy's own address, is not asked."""
+    own_ca = Path.home() / ".mitmproxy" / "mitmproxy-ca-cert.pem"
+    egress = Egress(lambda: [("127.0.0.1", 8080)], lambda: None, os.environ, lambda: own_ca)
+    return egress.environment()
 
 
 def _missing(places: tuple[Path, ...]) -> str:

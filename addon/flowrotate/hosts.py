@@ -20,7 +20,6 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 @lru_cache(maxsize=4096)
-@lru_cache(1024)
 def canonical(name: str) -> str:
     """The one spelling, ASCII, in which host names are compared. Raises ValueError for no name."""
     if len(name) > LONGEST_NAME + 1:
@@ -66,7 +65,6 @@ def _is_address(name: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-@lru_cache(1024)
 def split_authority(text: str) -> tuple[str, int | None]:
     """`host`, `host:port` or `[v6]:port` -> canonical name, port. Raises ValueError."""
     match = _AUTHORITY.fullmatch(text)

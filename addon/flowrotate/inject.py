@@ -28,6 +28,8 @@ _RESERVED_HEADERS = frozenset(
         "upgrade",
     }
 )
+LONGEST_SECRET = 16 * 1024
+"""Characters. No server takes longer header fields, and hpack's compression of one is quadratic."""
 SHORTEST_TELLING = 4
 """Characters. Below, a secret is part of many a name by chance."""
 
@@ -124,6 +126,8 @@ def check_secret(text: str, inject: Inject, alias: str = "") -> str | None:
     """What is wrong with a secret, in words that do not tell it, or None."""
     if not text:
         return "the secret is empty"
+    if len(text) > LONGEST_SECRET:
+        return f"the secret is longer than {LONGEST_SECRET // 1024} KiB: name the right one"
     if _REFERENCE.fullmatch(text):
         return "this names an environment variable: write {env: NAME}"
     if _EXAMPLE.fullmatch(text):

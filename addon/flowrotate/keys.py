@@ -8,6 +8,8 @@ from typing import Literal
 
 LARGEST_BODY = 8 * 1024 * 1024
 """Bytes of a request's JSON in which a value is looked for; in a larger one there is none."""
+LARGEST_PACKED = 1024 * 1024
+"""Bytes of one with a Content-Encoding, packed and unpacked: a few can stand for millions."""
 LONGEST_VALUE = 1024
 """Characters; of a longer value, the first so many count."""
 
@@ -36,7 +38,8 @@ class RequestKey:
                 found = _segment_after(self.name, path)
             case "json":
                 found = _at_pointer(self.name, body())
-        return found[:LONGEST_VALUE] if found else None
+        # Without lone surrogates, which nothing can print.
+        return found[:LONGEST_VALUE].encode(errors="replace").decode() if found else None
 
 
 def parse_sticky(text: str) -> RequestKey:
@@ -89,6 +92,9 @@ def _at_pointer(pointer: str, body: bytes) -> str | None:
             value = value[int(name)]
         else:
             return None
-    if value is None:
-        return None
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    # Lists and mappings are no value: to write them down takes as long as somebody wants.
+    return value if isinstance(value, str) else json.dumps(value) if _is_plain(value) else None
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, bool | int | float)

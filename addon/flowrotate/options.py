@@ -90,8 +90,14 @@ def make_egress() -> Egress:
 
 
 def _listening() -> list[tuple[str, int]]:
-    server = ctx.master.addons.get("proxyserver")
-    return [(address[0], address[1]) for address in server.listen_addrs()] if server else []
+    """Where it listens, and where it is going to when it is still starting."""
+    server, options = ctx.master.addons.get("proxyserver"), ctx.options
+    bound = [(address[0], address[1]) for address in server.listen_addrs()] if server else []
+    meant = [
+        (mode.listen_host(options.listen_host), mode.listen_port(options.listen_port))
+        for mode in map(ProxyMode.parse, options.mode)
+    ]
+    return [*bound, *((host, port) for host, port in meant if port)]
 
 
 def _upstream() -> str | None:

@@ -1,18 +1,25 @@
 """What became of an attempt: the verdict on its answer, for the selector and in the flow."""
 
 import logging
+import re
+from datetime import UTC
+from email.utils import format_datetime, parsedate_to_datetime
 
 from mitmproxy import http
 
 from .display import annotate, tell
 from .hints import Answer
+from .mint.tokens import MintError
 from .passage import Passage
 from .rotator import ROTATOR
+from .selector.standing import show_scope
 from .unpack import start_of
 from .verdict import Action, Verdict, judge, needs_body
 
 logger = logging.getLogger(__name__)
 
+ALL_SCOPES = ("billing", "mint")
+"""Reasons that hold for all requests, whatever their value of `cooldown_by`."""
 RENEW = Verdict(Action.NOTHING, reason="mint anew")
 
 
@@ -42,12 +49,12 @@ def learn(
     if credential.minter:
         verdict = _of_minted(passage, verdict, repeatable=repeatable)
     failed = verdict.action in (Action.COOLDOWN, Action.DISABLE)
-    scope = passage.wish.scope if passage.wish else None
+    scope = passage.wish.scope if passage.wish and verdict.reason not in ALL_SCOPES else None
     cooling = pool.selector.report(credential, verdict, status, now, scope)
     if failed or passage.renewing or status == 101:
         # Nothing more of it is awaited; the socket that a 101 leads to is left alone.
         passage.release()
-    asked = response.headers.get("retry-after") if failed else None
+    asked = plain_retry_after(response.headers.get("retry-after", "")) if failed else None
     _record(flow, passage, status, verdict, cooling, asked)
     if failed:
         logger.warning("pool %s: %s", pool.name, passage.told[-1])
@@ -81,7 +88,7 @@ def _of_minted(passage: Passage, verdict: Verdict, *, repeatable: bool) -> Verdi
     return RENEW
 
 
-def not_minted(flow: http.HTTPFlow, passage: Passage) -> None:
+def not_minted(flow: http.HTTPFlow, passage: Passage, why: MintError) -> None:
     """There is no token to send: the credential cools, and says nothing to its upstream."""
     pool, credential = passage.pool, passage.credential
     assert credential
@@ -90,7 +97,7 @@ def not_minted(flow: http.HTTPFlow, passage: Passage) -> None:
     # For all requests, whatever their scope: there is no token for any of them.
     cooling = pool.selector.report(credential, verdict, None, ROTATOR.clock())
     passage.release()
-    _record(flow, passage, None, verdict, cooling, None)
+    _record(flow, passage, None, verdict, cooling, None, because=str(why))
     logger.warning("pool %s: %s", pool.name, passage.told[-1])
 
 
@@ -107,6 +114,7 @@ def _record(
     verdict: Verdict,
     cooling: float,
     retry_after: str | None,
+    because: str = "",
 ) -> None:
     assert passage.credential
     id, seconds = passage.credential.id, ROTATOR.clock() - passage.started
@@ -122,25 +130,35 @@ def _record(
     if retry_after is not None:
         attempt["retry_after"] = retry_after
     passage.attempts.append(attempt)
-    passage.told.append(_in_words(id, status, verdict, cooling))
+    said = _in_words(id, status, verdict, because)
+    if cooling and verdict.action is not Action.NOTHING:
+        scope = passage.wish.scope if passage.wish and verdict.reason not in ALL_SCOPES else None
+        until = "the last for" if verdict.action is Action.OK else "cooling for"
+        said += f", {until} {cooling:.0f} s" + (f" for {show_scope(scope)}" if scope else "")
+    passage.told.append(said)
     annotate(flow, passage.pool, id, passage.attempts)
     tell(flow, "; ".join(passage.told), passage.mark)
 
 
-def _in_words(id: str, status: int | None, verdict: Verdict, cooling: float) -> str:
-    said = f"{id} answered {status}" if status else f"{id} got no answer"
+def _in_words(id: str, status: int | None, verdict: Verdict, because: str) -> str:
     if verdict.reason == "mint":
-        said = f"{id} could not be minted"
+        return f"{id} could not be minted ({because})"
+    said = f"{id} answered {status}" if status else f"{id} got no answer"
     if verdict.action is Action.DISABLE:
         return f"{said}, disabled"
     if verdict is RENEW:
         return f"{said}, its token is minted anew"
-    if verdict.action is Action.OK:
-        return f"{said}, the last for {cooling:.0f} s" if verdict.seconds else said
-    why = f" ({verdict.reason})" if verdict.reason in ("billing", "quota") else ""
-    return (
-        f"{said}{why}, cooling for {cooling:.0f} s" if verdict.action is Action.COOLDOWN else said
-    )
+    return f"{said} ({verdict.reason})" if verdict.reason in ("billing", "quota") else said
+
+
+def plain_retry_after(value: str) -> str | None:
+    """A Retry-After as it may be shown: an upstream could echo anything there."""
+    if re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,9})?", value.strip()):
+        return value.strip()
+    try:
+        return format_datetime(parsedate_to_datetime(value).astimezone(UTC), usegmt=True)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 def expose(passage: Passage, response: http.Response, served: int = -1) -> None:

@@ -87,14 +87,20 @@ class Passage:
         self.value, self.token = credential.value, None
         self.tried.append(credential)
         if credential.minter:
-            self.minted(credential.minter.token())
-            self.minting = None if self.token else Minting(credential.minter)
+            self.minting = Minting.of(credential.minter, self._has_another)
+            if self.minting.token:
+                self.minted(self.minting.token)
+                self.minting = None
 
-    def minted(self, token: Token | None) -> None:
-        """The credential's token is here, or is not."""
+    def _has_another(self) -> bool:
+        scope = self.wish.scope if self.wish else None
+        selector, now = self.pool.selector, ROTATOR.clock()
+        return selector.has_other(now, self.tried, waiting=False, scope=scope)
+
+    def minted(self, token: Token) -> None:
+        """The credential's token is here."""
         assert self.credential
-        self.token = token
-        self.value = self.pool.dress(self.credential, token.secret) if token else None
+        self.token, self.value = token, self.pool.dress(self.credential, token.secret)
 
     def release(self) -> None:
         """The credential is in flight no more, if it was."""

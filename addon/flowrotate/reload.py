@@ -16,7 +16,7 @@ from .rotator import ROTATOR, Pool
 from .secret import Secret
 from .sources.gather import Commands
 from .sources.resolve import LoadError, ResolvedPool, load
-from .sources.watch import Watch
+from .sources.watch import Moment, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,8 @@ EVERY = 0.5
 
 Locate = Callable[[], tuple[Path | None, tuple[Path, ...]]]
 """The secrets file, or None, and the places looked at when none was named."""
+Environment = Callable[[], Mapping[str, str]]
+"""What sources and commands see of the environment now."""
 
 
 @dataclass(eq=False)
@@ -34,7 +36,7 @@ class Reloader:
     `owners` are the addon instances that live now: the last one to leave ends the watch.
     """
 
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    env: Environment = dict
     locate: Locate = lambda: (None, ())
     commands: Commands = field(default_factory=dict)
     """What commands of the file have printed. Only `rotate.reload` runs them again."""
@@ -47,13 +49,16 @@ class Reloader:
     _asked: asyncio.Event | None = None
     _task: asyncio.Task[None] | None = None
 
-    def read(self, locate: Locate, env: Mapping[str, str]) -> tuple[ResolvedPool, ...]:
+    def read(self, locate: Locate, env: Environment) -> tuple[ResolvedPool, ...]:
         """What the secrets file says now, for the caller to use. Raises ConfigError."""
         self.locate, self.env = locate, env
         path, places = locate()
-        pools = self._load(path, places, self.commands)
+        reading = self._load(path, places, env(), self.commands)
+        self._watch.accept(reading.files, reading.begun)
+        if reading.error:
+            raise reading.error
         self.path, self._number = path, self._number + 1
-        return pools
+        return reading.pools
 
     def start(self, owner: object) -> None:
         """Watch the files from now on, in the running event loop."""
@@ -90,42 +95,51 @@ class Reloader:
                 logger.error("not reloaded: %s at %s:%s", kind, where.name, where.lineno)
 
     async def _again(self, *, anew: bool) -> None:
-        number, commands = self._number, {} if anew else self.commands
-        try:
+        commands: Commands = {} if anew else self.commands
+        reading, number = None, self._number
+        while reading is None or number != self._number:  # another was taken meanwhile
+            number = self._number
             path, places = self.locate()
             # One that is gone is an error, not "no pools".
             path = path or self.path
-            pools = await asyncio.to_thread(self._load, path, places, commands)
-        except ConfigError as e:
-            for line in str(e).splitlines():
+            reading = await asyncio.to_thread(self._load, path, places, self.env(), commands)
+        self._watch.accept(reading.files, reading.begun)
+        if reading.error:
+            for line in str(reading.error).splitlines():
                 logger.error(line)
             logger.error("not reloaded: the pools stay as they were")
             return
-        if number != self._number:
-            return  # an option changed meanwhile, and with it all was read
-        said = describe(ROTATOR.pools, pools)
+        said = describe(ROTATOR.pools, reading.pools)
         self.path, self.commands, self._number = path, commands, number + 1
-        ROTATOR.swap(ROTATOR.settings, pools)
+        ROTATOR.swap(ROTATOR.settings, reading.pools)
         logger.info("reloaded: %s", said)
 
     def _load(
-        self, path: Path | None, places: Sequence[Path], commands: Commands
-    ) -> tuple[ResolvedPool, ...]:
-        """In any thread. What was read is watched, also when it was wrong."""
-        self._watch.begin()
-        files = frozenset(places)
+        self,
+        path: Path | None,
+        places: Sequence[Path],
+        env: Mapping[str, str],
+        commands: Commands,
+    ) -> "_Reading":
+        """In any thread."""
+        begun = self._watch.begin()
+        if path is None:
+            return _Reading(begun, frozenset(places))
         try:
-            if path is None:
-                return ()
-            files = frozenset({path})
-            loaded = load(path, self.env, commands)
-            files = loaded.files
-            return loaded.pools
+            loaded = load(path, env, commands)
         except LoadError as e:
-            files = e.files
-            raise
-        finally:
-            self._watch.accept(files)
+            return _Reading(begun, e.files, error=e)
+        return _Reading(begun, loaded.files, loaded.pools)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a load found, or what is wrong; `files` are to be watched in any case."""
+
+    begun: Moment
+    files: frozenset[Path]
+    pools: tuple[ResolvedPool, ...] = ()
+    error: ConfigError | None = None
 
 
 RELOADER = Reloader()

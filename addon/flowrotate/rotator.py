@@ -42,7 +42,8 @@ class Pool:
         return self.resolved.spec.browsers
 
     def rules(self, settings: Settings) -> FailRules:
-        return self.resolved.spec.fail or settings.fail
+        own = self.resolved.spec.fail
+        return settings.fail if own is None else own
 
     def cooldown(self, settings: Settings) -> float:
         """Seconds."""

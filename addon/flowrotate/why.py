@@ -47,6 +47,8 @@ def _tried(attempt: Attempt) -> str:
     status = attempt["status"]
     if attempt["verdict"] == "ok":
         return f"served {status}"
+    if attempt.get("reason") == "mint":
+        return "could not be minted"
     if status is None:
         return "tried, no answer"
     asked = f" Retry-After {attempt['retry_after']}" if "retry_after" in attempt else ""
@@ -57,6 +59,8 @@ def _skipped(status: Status, outage: Outage | None, then: float) -> str:
     if outage is None:
         in_file = status.state is State.DISABLED and status.reason == IN_FILE
         return f"skipped, disabled {IN_FILE}" if in_file else ""
+    if outage.state is State.READY:
+        return f"skipped, at its {outage.reason}"
     how = outage.reason if outage.reason in (BY_HAND, IN_FILE) else f"after {outage.reason}"
     left = f" {outage.until - then:.0f} s" if outage.state is State.COOLING else ""
     return f"skipped, {outage.state}{left} {how}"

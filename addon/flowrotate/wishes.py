@@ -2,7 +2,7 @@
 
 from mitmproxy import http
 
-from .keys import LARGEST_BODY, RequestKey
+from .keys import LARGEST_PACKED, RequestKey
 from .placement import Fields
 from .rotator import Pool
 from .selector.strategies import ANY, Wish
@@ -46,5 +46,7 @@ def _client(flow: http.HTTPFlow) -> str:
 
 def _body(request: http.Request) -> bytes:
     # Unpacked by our own means: mitmproxy's would unpack any bomb.
-    encoding = request.headers.get("content-encoding", "")
-    return start_of(request.raw_content or b"", encoding, LARGEST_BODY + 1)
+    body, encoding = request.raw_content or b"", request.headers.get("content-encoding", "")
+    if encoding.lower() in ("", "identity"):
+        return body
+    return start_of(body, encoding, LARGEST_PACKED) if len(body) <= LARGEST_PACKED else b""

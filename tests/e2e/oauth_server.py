@@ -35,7 +35,7 @@ class _Client(ClientMixin):  # type: ignore[misc]
         return self.client_id
 
     def get_allowed_scope(self, scope: str) -> str:
-        return scope
+        return scope or "read"
 
     def check_client_secret(self, client_secret: str) -> bool:
         return secrets.compare_digest(client_secret, self.secret)

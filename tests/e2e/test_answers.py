@@ -4,9 +4,11 @@ import gzip
 import json
 import re
 import time
+from contextlib import suppress
 from email.utils import formatdate
 from typing import Any
 
+import httpx
 import pytest
 
 from flowrotate.demo.proxy import SCRIPT, Proxy
@@ -152,8 +154,9 @@ def test_a_403_that_breaks_off_breaks_off_for_the_client_too(world: World, http2
 
     upstream = world.upstream(lambda _: Reply(403, [("Content-Length", "100")], broken()))
     proxy = world.proxy(pool([f"localhost:{upstream.port}"], "ab"), scripts=[SCRIPT, CONTROL])
-    answer = world.client(proxy, http2=http2).get(upstream.url("/"))
-    assert answer.status_code in (499, 502)  # the older mitmproxy says so for a reset stream
+    with suppress(httpx.RemoteProtocolError):  # how 12.x passes a reset stream on
+        answer = world.client(proxy, http2=http2).get(upstream.url("/"))
+        assert answer.status_code in (499, 502)
     assert len(upstream.requests) == 1
     is_quiet(proxy)
 

@@ -1,5 +1,6 @@
 """A mitmproxy that does not have our package, as from pipx or uv, loads the script as it is."""
 
+import json
 import os
 import site
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from flowrotate.demo.proxy import clean_environment
 
 from .world import World, bearers, pool
 
@@ -29,6 +32,20 @@ def mitmdump(tmp_path: Path) -> str:
     )
     program.chmod(0o755)
     return str(program)
+
+
+def test_a_check_with_what_mitmproxy_brings(world: World, mitmdump: str) -> None:
+    secrets = world.folder / "secrets.json"
+    secrets.touch(mode=0o600)
+    secrets.write_text(json.dumps({"pools": [pool(["localhost"])]}))
+    done = subprocess.run(
+        [Path(mitmdump).parent / "python", "-m", "flowrotate", "check", secrets],
+        env=clean_environment() | {"PYTHONPATH": str(world.copied_addon().parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{secrets} is good: pools 1, credentials 3" in done.stdout.replace("\n", "")
 
 
 def test_the_script_alone(world: World, mitmdump: str) -> None:

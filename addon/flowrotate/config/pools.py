@@ -73,6 +73,7 @@ KNOWN_KEYS = frozenset((*TOP_KEYS, *CREDENTIAL_KEYS, *MINT_KEYS, *OLDER_KEYS))
 STRATEGIES: Mapping[str, Strategy] = {name: name for name in get_args(Strategy)}
 LONGEST = 86_400
 """Seconds."""
+PRIVATE_HEADERS = ("proxy-authorization", "cookie")
 
 _SCOPE = re.compile(r"(.+)\.(?:hosts|paths|methods)(?:\[[0-9]+\])?")
 
@@ -149,6 +150,8 @@ def _pool(section: Section, fallback: str) -> PoolSpec:
     )
     if strategy or "strategy" not in section.data:
         _check_sticky(section, pool.strategy)
+    _check_scope(section, pool)
+    _check_pins(section, pool)
     return replace(pool, credentials=read_credentials(section, pool, read_username(section, None)))
 
 
@@ -156,7 +159,7 @@ def _fail(section: Section) -> FailRules | None:
     value = section.data.get("fail")
     if "fail" not in section.data:
         return None
-    if not isinstance(value, dict) or not value:
+    if not isinstance(value, dict):
         section.fault("fail", "write a mapping such as {401: disable, 429: cooldown}")
         return None
     rules, mistakes = parse_fail_rules(value.items())
@@ -182,6 +185,22 @@ def _check_sticky(section: Section, strategy: Strategy) -> None:
         section.fault("sticky", "missing: write what tells a session, as header:x-session-id")
     if strategy != "sticky" and "sticky" in section.data:
         section.fault("sticky", "write strategy: sticky with it, or leave it out")
+
+
+def _check_scope(section: Section, pool: PoolSpec) -> None:
+    """Its values are shown, where a client's own credential must not be."""
+    key, inject = pool.cooldown_by, pool.inject
+    if key is None or key.kind != "header":
+        return
+    private = {*pool.strip, *DEFAULT_STRIP, *PRIVATE_HEADERS}
+    if key.name in private or (inject.where == "header" and key.name == inject.name.lower()):
+        section.fault("cooldown_by", "this header may hold a credential: choose another")
+
+
+def _check_pins(section: Section, pool: PoolSpec) -> None:
+    for n, pin in enumerate(pool.pin):
+        if pool.paths and not any(paths_overlap(pin, path) for path in pool.paths):
+            section.fault(f"pin[{n}]", "no path of this pool: mend it, or add it to 'paths'")
 
 
 def _overlaps(pools: Sequence[PoolSpec], problems: Sequence[Problem]) -> Iterator[Problem]:

@@ -12,11 +12,24 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 Address = IPv4Address | IPv6Address
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_PROXIES = frozenset(
+    ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "ws_proxy", "wss_proxy")
+)
+_CA_FILES = frozenset(
+    (
+        "SSL_CERT_FILE",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "GIT_SSL_CAINFO",
+        "NODE_EXTRA_CA_CERTS",
+        "AWS_CA_BUNDLE",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +50,42 @@ class Egress:
 
         Raises ValueError, with the mend, for a proxy that is none we can use.
         """
+        target = urlsplit(url)
+        if _is_loopback(target.hostname or ""):
+            # Another proxy would read it in plain text, and has a 127.0.0.1 of its own.
+            return None
         named = self._unless_it_is_us(self.upstream() or "", "--mode upstream")
         if named:
             return named
-        target = urlsplit(url)
-        if _is_loopback(target.hostname or "") or self._is_exempt(target):
+        if self._is_exempt(target):
             return None
         for name in (f"{target.scheme}_proxy", "all_proxy"):
             named = self._unless_it_is_us(self._variable(name), name.upper())
             if named:
                 return named
         return None
+
+    def environment(self) -> dict[str, str]:
+        """The variables, without those that lead back to this very proxy, or name its CA alone.
+
+        For programs that fetch a secret: what they ask would be seen in a flow.
+        """
+        return {
+            name: value
+            for name, value in self.env.items()
+            if not (name.lower() in _PROXIES and self._leads_here(value))
+            and not (name in _CA_FILES and self._names_own_ca(value))
+        }
+
+    def _leads_here(self, written: str) -> bool:
+        with suppress(ValueError):
+            return bool(written.strip()) and self._unless_it_is_us(written.strip(), "") is None
+        return False
+
+    def _names_own_ca(self, written: str) -> bool:
+        with suppress(OSError):
+            return self._is_own_ca(Path(written))
+        return False
 
     def ssl_context(self) -> ssl.SSLContext:
         """Believe SSL_CERT_FILE and SSL_CERT_DIR, or else certifi and this system.
@@ -82,12 +120,18 @@ class Egress:
             return None
         # As curl reads it: without a scheme it is an http:// proxy.
         url = written if "://" in written else f"http://{written}"
-        proxy = _split_proxy(url, source)
-        port = proxy.port or _DEFAULT_PORTS[proxy.scheme]
+        return None if self._is_here(_split_proxy(url, source)) else url
+
+    def is_this_proxy(self, url: str) -> bool:
+        """Whether a token endpoint's URL leads to a port of this very proxy."""
+        return self._is_here(urlsplit(url))
+
+    def _is_here(self, parts: SplitResult) -> bool:
+        port = parts.port or _DEFAULT_PORTS[parts.scheme]
         bound = [host for host, number in self.listening() if number == port]
         # Only with our port is a name worth a look in the DNS.
-        addresses = _addresses(proxy.hostname or "") if bound else set()
-        return None if any(_reaches(address, bound) for address in addresses) else url
+        addresses = _addresses(unquote(parts.hostname or "")) if bound else set()
+        return any(_reaches(address, bound) for address in addresses)
 
     def _is_own_ca(self, file: Path) -> bool:
         """Whether a file has no other CA certificates than mitmproxy's own CA file."""

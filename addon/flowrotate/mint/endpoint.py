@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from flowrotate.inject import LONGEST_SECRET
+
 from .egress import Egress
 from .tokens import MintError, text_of
 
@@ -38,7 +40,8 @@ def client_class() -> Any:
         warnings.filterwarnings("ignore", category=AuthlibDeprecationWarning)
         from authlib.integrations import httpx_client  # type: ignore[import-untyped]
     except ImportError:
-        raise ValueError("needs the extra 'oauth': pip install 'flow-rotate[oauth]'") from None
+        message = "needs the extra 'oauth': install Authlib and httpx beside mitmproxy"
+        raise ValueError(message) from None
     return httpx_client.AsyncOAuth2Client
 
 
@@ -73,6 +76,8 @@ async def ask(mint: "OAuth2Mint", egress: Egress) -> tuple[int, bytes]:
 
 def _way(egress: Egress, url: str) -> tuple[str | None, ssl.SSLContext]:
     try:
+        if egress.is_this_proxy(url):
+            raise MintError("token_url is this proxy itself: write where the endpoint is")
         return egress.proxy_for(url), egress.ssl_context()
     except ValueError as e:
         raise MintError(str(e)) from None
@@ -164,8 +169,9 @@ def _refusal(status: int) -> str:
 
 
 def _visible(value: object) -> str | None:
-    usable = isinstance(value, str) and value and value.isascii() and value.isprintable()
-    return str(value) if usable else None
+    if not isinstance(value, str) or len(value) > LONGEST_SECRET:
+        return None
+    return value if value and value.isascii() and value.isprintable() else None
 
 
 def _seconds(value: object) -> float | None:

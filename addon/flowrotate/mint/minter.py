@@ -220,14 +220,24 @@ class Minter:
             )
             return
         try:
-            await asyncio.to_thread(_write_private, mint.write_back, text + "\n")
-        except (OSError, RuntimeError):  # the latter for symbolic links in a circle
+            await asyncio.to_thread(_write_back, mint, text + "\n")
+        except (OSError, ValueError, RuntimeError):  # the last for symbolic links in a circle
             logger.error(
                 "%s: its refresh token was exchanged, and the new one cannot be written, "
                 "so that it is lost when this ends: let this folder be written to: %s",
                 mint.alias,
                 mint.write_back.parent,
             )
+
+
+def _write_back(mint: OAuth2Mint, text: str) -> None:
+    """Put a refresh token in the place of the one that it was exchanged for, if that is there."""
+    path, sent = mint.write_back, mint.refresh_token
+    assert path
+    assert sent
+    # Somebody may have put another one there meanwhile.
+    if path.read_text("utf-8-sig").rstrip("\r\n") == sent.reveal():
+        _write_private(path, text)
 
 
 def _write_private(path: Path, text: str) -> None:

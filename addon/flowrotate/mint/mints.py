@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from flowrotate.inject import LONGEST_SECRET
 from flowrotate.secret import Secret
 
 from .endpoint import client_class
@@ -33,10 +34,15 @@ class JwtMint:
     def check(self) -> None:
         """Raises ValueError, with the mend, when nothing can be signed with this."""
         sign = signer(self.algorithm, self.key)
+        token = None
         with suppress(ValueError, TypeError, RecursionError):
-            self.sign(sign, 0)
-            return
-        raise ValueError("claims: write only what JSON can hold: texts, numbers, lists, mappings")
+            token = self.sign(sign, 0)
+        if token is None:
+            raise ValueError(
+                "claims: write only what JSON can hold: texts, numbers, lists, mappings"
+            )
+        if len(token) > LONGEST_SECRET:
+            raise ValueError("claims: too long for a header, say less")
 
     def sign(self, sign: Signer, now: int) -> str:
         """A token of `now`, in seconds since the epoch (RFC 7519, 4.1.4 and 4.1.6)."""

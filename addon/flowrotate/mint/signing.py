@@ -32,7 +32,7 @@ def _algorithm(name: str) -> Any:
     try:
         import jwt
     except ImportError:
-        raise ValueError("needs the extra 'jwt': pip install 'flow-rotate[jwt]'") from None
+        raise ValueError("needs the extra 'jwt': install PyJWT beside mitmproxy") from None
     return jwt.get_algorithm_by_name(name)
 
 

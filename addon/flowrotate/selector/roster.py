@@ -199,6 +199,8 @@ class Roster:
         limit = credential.limit(now)
         if limit == PACED:
             self._look_at(credential, credential.paced_until())
+        if credential.terms.limited:
+            _note_limit(credential, limit, now)
         ready = credential.state is State.READY and self.has(credential)
         self.set_free(credential, free=ready and not limit)
 
@@ -297,6 +299,15 @@ def wait_for(credential: Credential, scope: Scope | None, now: float) -> float:
 
 def _note_outage(credential: Credential, outage: Outage) -> None:
     credential.outages = (*credential.outages[1 - _KEPT_OUTAGES :], outage)
+
+
+def _note_limit(credential: Credential, limit: str, now: float) -> None:
+    goes_on = credential.at_limit and credential.at_limit.covers(now)
+    if limit and not goes_on:
+        until = credential.paced_until() if limit == PACED else inf
+        credential.at_limit = Outage(now, until, limit, State.READY)
+    elif credential.at_limit and goes_on and not limit:
+        credential.at_limit = replace(credential.at_limit, ended=now)
 
 
 def _end_outages(credential: Credential, now: float, *scope: str | None) -> None:

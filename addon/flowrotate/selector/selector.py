@@ -69,12 +69,15 @@ class Selector:
                 roster.load_changed(picked, now)
             return picked
 
-    def pick_again(self, credential: Credential, now: float) -> None:
-        """The same one once more, for a request that has a new token of it."""
+    def pick_again(self, credential: Credential, now: float) -> bool:
+        """The same one once more, for a new token of it; False when it is out, or gone."""
         with self._lock:
             self._catch_up(now)
+            if not self._roster.has(credential) or credential.state is not State.READY:
+                return False
             credential.note_pick(now)
             self._roster.load_changed(credential, now)
+            return True
 
     def release(self, credential: Credential) -> None:
         """The request that it was picked for is over. Once for each pick.
@@ -199,7 +202,11 @@ class Selector:
         with self._lock:
             return {
                 c.id: next(
-                    (o for o in reversed(c.outages) if o.scope in (None, scope) and o.covers(then)),
+                    (
+                        o
+                        for o in (*reversed(c.outages), *([c.at_limit] if c.at_limit else ()))
+                        if o.scope in (None, scope) and o.covers(then)
+                    ),
                     None,
                 )
                 for c in self._roster.members.values()

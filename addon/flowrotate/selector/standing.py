@@ -23,6 +23,8 @@ IN_FILE = "in the secrets file"
 FULL = "max_in_flight"
 PACED = "rpm"
 
+LONGEST_SHOWN = 64
+"""Characters of a scope's value."""
 MINUTE = 60.0
 """Seconds: what `rpm` counts over."""
 
@@ -70,6 +72,8 @@ class Credential:
     """When it was picked, as far back as `rpm` counts."""
     outages: tuple["Outage", ...] = ()
     """The latest ones, for people who ask why."""
+    at_limit: "Outage | None" = None
+    """The latest time at a limit of its own; apart, for there are many short ones."""
     in_flight: int = 0
     picked: int = 0
     ok: int = 0
@@ -147,6 +151,14 @@ class Status:
     def within(self, scope: str | None) -> "Status":
         """As the requests with this value of `cooldown_by` find it."""
         left = dict(self.scopes).get(scope, 0.0) if scope is not None else 0.0
-        if self.state is not State.READY or left <= self.seconds_left:
+        if scope is None or self.state is not State.READY or left <= self.seconds_left:
             return self
-        return replace(self, state=State.COOLING, reason=f"for {scope}", seconds_left=left)
+        reason = f"for {show_scope(scope)}"
+        return replace(self, state=State.COOLING, reason=reason, seconds_left=left)
+
+
+def show_scope(value: str) -> str:
+    """A value of `cooldown_by`, which a client chose, on one line and fit for any terminal."""
+    start = value[:LONGEST_SHOWN]
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in start)
+    return shown if len(value) <= LONGEST_SHOWN else f"{shown}…"

@@ -17,7 +17,7 @@ its sessions spread over all others when it leaves, and come back with it.
 
 import math
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
@@ -185,7 +185,7 @@ class Wish:
     is its value of `cooldown_by`. One that is not `repeatable` is not used to try a disabled one.
     """
 
-    session: str | None = None
+    session: str | None = field(default=None, repr=False)
     pinned: bool = False
     scope: str | None = None
     repeatable: bool = True

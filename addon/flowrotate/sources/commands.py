@@ -72,7 +72,10 @@ def _run(command: Command, folder: Path, env: Mapping[str, str], seconds: float)
         return ended[0]
     _kill(process)
     thread.join(1)
-    return Ran(f"it did not end within {seconds:g} seconds: nobody can answer what it asks")
+    return Ran(
+        f"it did not end within {seconds:g} seconds: it asks something, or waits for the network: "
+        "run it by hand"
+    )
 
 
 def _collect(process: subprocess.Popen[bytes]) -> Ran:

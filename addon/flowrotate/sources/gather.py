@@ -15,7 +15,7 @@ from flowrotate.secret import Secret
 from .commands import Command, Ran, run_all
 from .files import UnreadableError, one_text, path_in, text_in
 from .keyrings import read_entries
-from .lastwords import explain
+from .lastwords import explain, shell_hint
 
 Commands = dict[Command, Secret]
 """What commands printed, to spare them a second run."""
@@ -141,6 +141,13 @@ def _secrets_in(env: Mapping[str, str]) -> Iterator[Secret]:
 
 
 def _fault(part: Part, got: _Got, known: Sequence[Secret]) -> str | None:
+    fault = _what_is_wrong(part, got, known)
+    if fault and part.source.kind == "command":
+        return fault + shell_hint(str(part.source.value))
+    return fault
+
+
+def _what_is_wrong(part: Part, got: _Got, known: Sequence[Secret]) -> str | None:
     if isinstance(got, Ran):
         command = split_command(str(part.source.value))
         return explain(got.status, got.err, command, known)

@@ -41,7 +41,7 @@ def _text_of(entry: str) -> str:
         from keyring import get_password
         from keyring.errors import NoKeyringError
     except ImportError:
-        message = "needs the extra 'keyring': pip install 'flow-rotate[keyring]'"
+        message = "needs the extra 'keyring': install keyring beside mitmproxy"
         raise UnreadableError(message) from None
     try:
         text = get_password(*split_entry(entry))

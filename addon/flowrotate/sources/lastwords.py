@@ -1,4 +1,4 @@
-"""What a failed command said, without secrets, so that it can be told. Pure."""
+"""What to tell of a failed command: what it said, without secrets, and its likely mistake. Pure."""
 
 import base64
 import re
@@ -22,6 +22,11 @@ _TOKEN = re.compile(
     r"(\[rotate:[^]]*\]|\[argument [0-9]+\])"
     r"|[\w+%=~-]{20,}|(?=[a-zA-Z_+%=~-]*[0-9])[\w+%=~-]{12,}"
 )
+# Words of many a command: not worth hiding, and no secrets.
+_PLAIN = re.compile(r"[a-z-]{1,12}")
+# A "$NAME" is expanded by a shell, so that it counts as not quoted.
+_QUOTED = re.compile(r"""'[^']*'|"(?!\$[A-Za-z_{(])(?:[^"\\]|\\.)*"|\\.""")
+_FOR_A_SHELL = re.compile(r"[|;<>`]|&&|\$[A-Za-z_{(]|(^|\s)~|^\s*[A-Za-z_][A-Za-z0-9_]*=")
 _SHARED = 8
 """Characters in a row that a line and a secret have in common by no chance."""
 
@@ -40,6 +45,12 @@ def explain(status: int, err: bytes, command: Sequence[str], known: Iterable[Sec
     return f"{how}; {_NOT_SHOWN}" if said is None else f"{how}, and said: {said[:LONGEST_SAID]}"
 
 
+def shell_hint(command: str) -> str:
+    """What to add when a command, as it was written, failed as if it was meant for a shell."""
+    meant = _FOR_A_SHELL.search(_QUOTED.sub("_", command))
+    return "; there is no shell here: write sh -c '…'" if meant else ""
+
+
 def _told(line: str, command: Sequence[str], known: Sequence[Secret]) -> str | None:
     line = _clean(line).strip()
     hidden = {_clean(text): shown for text, shown in _hidden(command, known) if text}
@@ -54,9 +65,12 @@ def _told(line: str, command: Sequence[str], known: Sequence[Secret]) -> str | N
     return _TOKEN.sub(lambda match: match[1] or "[…]", line)
 
 
-def _hidden(command: Sequence[str], known: Iterable[Secret]) -> Iterator[tuple[str, str]]:
+def _hidden(command: Sequence[str], known: Sequence[Secret]) -> Iterator[tuple[str, str]]:
     """Texts, and what is shown instead."""
+    secrets = [text for secret in known if (text := secret.reveal())]
     for n, argument in enumerate(command[1:], 1):
+        if _PLAIN.fullmatch(argument) and not any(text in argument for text in secrets):
+            continue
         for piece in (argument, *_WORD.findall(argument), *_PIECE.findall(argument)):
             if len(piece) >= SHORTEST_TELLING:
                 yield piece, f"[argument {n}]"

@@ -37,8 +37,17 @@ class Glance:
     content: Content
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Right before a load: seconds since the epoch, and the files as they were."""
+
+    at: float
+    files: dict[Path, Glance]
+
+
 class Watch:
-    """Of a load's files. Around every load: `begin`, load, and `accept` however the load ended.
+    """Of a load's files. Around every load: `begin`, load, and `accept` however the load ended;
+    but of a load that is not used, nothing.
 
     `wall` gives seconds since the epoch. May be called from several threads.
     """
@@ -49,9 +58,6 @@ class Watch:
         """Guards all below."""
         self._known: dict[Path, Content] = {}
         self._seen: dict[Path, Glance] = {}
-        self._before: dict[Path, Glance] = {}
-        """What was seen at the last `begin`."""
-        self._begun = wall()
         self._set_out(files)
 
     def look(self) -> bool:
@@ -69,28 +75,29 @@ class Watch:
             self._known |= {p: g.content for p, g in changed.items()}
             return True
 
-    def begin(self) -> None:
+    def begin(self) -> Moment:
         """Right before a load: a change from here on is not of what the load reads."""
         with self._lock:
-            self._begun = self._wall()
+            at = self._wall()
             self._set_out(self._known)
+            return Moment(at, self._seen)
 
-    def accept(self, files: Collection[Path]) -> None:
+    def accept(self, files: Collection[Path], begun: Moment) -> None:
         """After a load: `files` are those that it read, or tried to."""
         with self._lock:
-            self._known = {path: self._read_by_load(path) for path in files}
+            self._known = {path: self._read_by_load(path, begun) for path in files}
 
     def _set_out(self, files: Collection[Path]) -> None:
-        self._seen = self._before = {path: self._glance(path, None) for path in files}
-        self._known = {path: glance.content for path, glance in self._before.items()}
+        self._seen = {path: self._glance(path, None) for path in files}
+        self._known = {path: glance.content for path, glance in self._seen.items()}
 
-    def _read_by_load(self, path: Path) -> Content:
+    def _read_by_load(self, path: Path, begun: Moment) -> Content:
         """What the load that ends now found in a file; UNKNOWN when that is not sure."""
-        before, now = self._before.get(path), self._glance(path, None)
+        before, now = begun.files.get(path), self._glance(path, None)
         if before:
             return before.content if before.signature == now.signature else UNKNOWN
         # The load was the first to name it.
-        return UNKNOWN if _changed_since(now.signature, self._begun) else now.content
+        return UNKNOWN if _changed_since(now.signature, begun.at) else now.content
 
     def _glance(self, path: Path, before: Glance | None) -> Glance:
         """`before` again when the file is as it was then; what it holds is not read anew."""
