@@ -181,7 +181,7 @@ def _apply() -> None:
     except SettingsError as e:
         problems.append(str(e))
     try:
-        pools = RELOADER.read(_locate, ROTATOR.egress.environment)
+        pools = RELOADER.read(_locate, ROTATOR.egress.environment, current_settings)
     except ConfigError as e:
         problems.append(str(e))
     if problems:

@@ -50,7 +50,9 @@ def learn(
         verdict = _of_minted(passage, verdict, repeatable=repeatable)
     failed = verdict.action in (Action.COOLDOWN, Action.DISABLE)
     scope = passage.wish.scope if passage.wish and verdict.reason not in ALL_SCOPES else None
-    cooling = pool.selector.report(credential, verdict, status, now, scope)
+    cooling = 0.0
+    if not passage.renewing:  # else it is not over yet: a trial goes on
+        cooling = pool.selector.report(credential, verdict, status, now, scope)
     if failed or passage.renewing or status == 101:
         # Nothing more of it is awaited; the socket that a 101 leads to is left alone.
         passage.release()

@@ -14,6 +14,7 @@ from pathlib import Path
 from .config.spec import ConfigError, CredentialSpec
 from .rotator import ROTATOR, Pool
 from .secret import Secret
+from .settings import Settings, SettingsError
 from .sources.gather import Commands
 from .sources.resolve import LoadError, ResolvedPool, load
 from .sources.watch import Moment, Watch
@@ -38,6 +39,8 @@ class Reloader:
 
     env: Environment = dict
     locate: Locate = lambda: (None, ())
+    settings: Callable[[], Settings] = Settings
+    """What the options say now. Raises SettingsError."""
     commands: Commands = field(default_factory=dict)
     """What commands of the file have printed. Only `rotate.reload` runs them again."""
     owners: set[object] = field(default_factory=set)
@@ -49,9 +52,11 @@ class Reloader:
     _asked: asyncio.Event | None = None
     _task: asyncio.Task[None] | None = None
 
-    def read(self, locate: Locate, env: Environment) -> tuple[ResolvedPool, ...]:
+    def read(
+        self, locate: Locate, env: Environment, settings: Callable[[], Settings]
+    ) -> tuple[ResolvedPool, ...]:
         """What the secrets file says now, for the caller to use. Raises ConfigError."""
-        self.locate, self.env = locate, env
+        self.locate, self.env, self.settings = locate, env, settings
         path, places = locate()
         reading = self._load(path, places, env(), self.commands)
         self._watch.accept(reading.files, reading.begun)
@@ -81,8 +86,10 @@ class Reloader:
 
     async def _run(self, asked: asyncio.Event) -> None:
         while True:
+            # Not `wait_for`, which in Python 3.11 may swallow that it is cancelled.
             with suppress(TimeoutError):
-                await asyncio.wait_for(asked.wait(), EVERY)
+                async with asyncio.timeout(EVERY):
+                    await asked.wait()
             anew = asked.is_set()
             asked.clear()
             try:
@@ -104,14 +111,19 @@ class Reloader:
             path = path or self.path
             reading = await asyncio.to_thread(self._load, path, places, self.env(), commands)
         self._watch.accept(reading.files, reading.begun)
-        if reading.error:
-            for line in str(reading.error).splitlines():
+        try:
+            if reading.error:
+                raise reading.error
+            # Pools that are good do not make up for options that are not.
+            settings = self.settings()
+        except (ConfigError, SettingsError) as e:
+            for line in str(e).splitlines():
                 logger.error(line)
             logger.error("not reloaded: the pools stay as they were")
             return
         said = describe(ROTATOR.pools, reading.pools)
         self.path, self.commands, self._number = path, commands, number + 1
-        ROTATOR.swap(ROTATOR.settings, reading.pools)
+        ROTATOR.swap(settings, reading.pools)
         logger.info("reloaded: %s", said)
 
     def _load(

@@ -49,6 +49,8 @@ class WaitingRoom:
     queue: dict[Waiter, None] = field(default_factory=dict)
     _loop: asyncio.AbstractEventLoop | None = None
     _alarm: asyncio.TimerHandle | None = None
+    _called: bool = False
+    """Whether `serve` is going to run anyway."""
 
     def enter(self, tried: Collection[Credential], seconds: float, wish: Wish = ANY) -> Waiter:
         """Stand at the end of the queue."""
@@ -56,7 +58,9 @@ class WaitingRoom:
         waiter = Waiter(self, tried, seconds, wish)
         self.queue[waiter] = None
         # Not only the alarm: a credential may have come back since the pick that found none.
-        self._loop.call_soon(self.serve)
+        if not self._called:
+            self._called = True
+            self._loop.call_soon(self.serve)
         return waiter
 
     def forget(self, waiter: Waiter) -> None:
@@ -67,11 +71,13 @@ class WaitingRoom:
 
     def wake(self) -> None:
         """See whether somebody can be served now."""
-        if self.queue and self._loop:
+        if self.queue and self._loop and not self._called:
+            self._called = True
             self._loop.call_soon_threadsafe(self.serve)
 
     def serve(self) -> None:
         """Pick for everybody who waits, the first first, as long as there is something to pick."""
+        self._called = False
         now = self.clock()
         without: set[tuple[str | None, bool]] = set()
         for waiter in list(self.queue):

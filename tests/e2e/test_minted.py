@@ -143,7 +143,10 @@ def test_an_endpoint_that_is_down_costs_nobody_a_request(
     assert tokens(upstream) == [secret("static")] * 4
     assert server.requests == 1
     assert "minted: cooling" in run(proxy, "rotate.status")[1]
-    proxy.wait_for("minted could not be minted, cooling for 60 s")
+    proxy.wait_for(
+        "minted could not be minted .the token endpoint answered 503: it may be better later., "
+        "cooling for 60 s"
+    )
     server.down = False
     deadline = time.monotonic() + 10
     # Its own patience with the endpoint is a second, whatever the selector says.
@@ -245,15 +248,28 @@ def test_token_requests_do_not_go_through_this_proxy(world: World, free_port: in
         assert "api.example.test" not in proxy.text
 
 
-def test_token_requests_go_through_mitmproxys_own_upstream_proxy(
-    world: World, server: OAuthServer
-) -> None:
-    upstream = guarded_by(world, server)
-    outer = world.proxy(scripts=[])
-    proxy = start(world, upstream, minted(server), mode=f"upstream:{outer.url}", trust=outer.ca)
-    assert world.client(proxy).get(upstream.url("/")).status_code == 200
-    assert server.requests == 1
-    outer.wait_for("POST .*/token")
+def test_token_requests_go_through_mitmproxys_own_upstream_proxy(world: World) -> None:
+    resolve = world.folder / "resolve.py"
+    resolve.write_text(RESOLVE)
+    with OAuthServer(leaf=world.authority.leaf) as server:
+        upstream = guarded_by(world, server)
+        outer = world.proxy(scripts=[resolve])
+        spec = {
+            "name": "pool",
+            "hosts": [f"localhost:{upstream.port}"],
+            "credentials": [
+                minted(server, token_url=server.url.replace("127.0.0.1", "api.example.test"))
+            ],
+        }
+        proxy = world.proxy(
+            spec,
+            mode=f"upstream:{outer.url}",
+            trust=outer.ca,
+            env={"SSL_CERT_FILE": str(outer.ca)},
+        )
+        assert world.client(proxy).get(upstream.url("/")).status_code == 200
+        assert server.requests == 1
+        outer.wait_for("POST .*/token")
 
 
 @pytest.mark.parametrize("http2", [False, True])
@@ -278,3 +294,74 @@ def test_a_jwt_has_its_claims_and_its_times(world: World, http2: bool) -> None:
     assert claims == {"iss": "me", "n": 3}
     assert forms(proxy.text.encode()) == []
     assert token not in proxy.text
+
+
+def test_each_revoked_token_is_replaced_when_the_one_before_was_taken(
+    world: World, server: OAuthServer
+) -> None:
+    upstream = guarded_by(world, server)
+    proxy = start(world, upstream, minted(server))
+    c = world.client(proxy)
+    for _ in range(3):
+        assert c.get(upstream.url("/")).status_code == 200
+        server.revoke_all()
+    assert c.get(upstream.url("/")).status_code == 200
+    assert server.requests == 4
+    assert "minted: ready" in run(proxy, "rotate.status")[1]
+
+
+def test_a_new_token_costs_none_of_the_retries(world: World, server: OAuthServer) -> None:
+    """401, a new token, 429: that was one credential, and the one retry is still to come."""
+
+    def app(request: Request) -> Reply:
+        token = _token(request)
+        if token == secret("static"):
+            return json_reply({}, 200)
+        return json_reply({}, 429 if server.requests > 1 else 401)
+
+    upstream = world.upstream(app)
+    proxy = start(world, upstream, minted(server), SECOND, options={"rotate_retries": "1"})
+    assert world.client(proxy).get(upstream.url("/")).status_code == 200
+    assert len(upstream.requests) == 3
+
+
+def test_who_has_a_new_token_and_fails_again_waits_for_another(
+    world: World, server: OAuthServer
+) -> None:
+    """The minted one is tried twice: that must not count as two credentials."""
+
+    asked = []
+
+    def app(request: Request) -> Reply:
+        token = _token(request)
+        if token == secret("static"):
+            asked.append(1)
+            head = [("retry-after", "3")]
+            return Reply(429, head) if len(asked) == 1 else json_reply({})
+        if not server.valid(token):
+            return json_reply({}, 401)
+        return json_reply({}, 200 if server.requests == 1 else 429)
+
+    upstream = world.upstream(app)
+    proxy = start(world, upstream, SECOND, minted(server), options={"rotate_hold": "10"})
+    c = world.client(proxy)
+    assert c.get(upstream.url("/")).status_code == 200
+    server.revoke_all()
+    assert c.get(upstream.url("/")).status_code == 200
+
+
+def test_another_status_that_disables_is_not_the_tokens_fault(
+    world: World, server: OAuthServer
+) -> None:
+    upstream = world.upstream(lambda _: json_reply({}, 403))
+    spec = {
+        "name": "pool",
+        "hosts": [f"localhost:{upstream.port}"],
+        "fail": {403: "disable"},
+        "credentials": [minted(server)],
+    }
+
+    proxy = world.proxy(spec, scripts=[SCRIPT, CONTROL])
+    assert world.client(proxy).get(upstream.url("/")).status_code == 403
+    assert (len(upstream.requests), server.requests) == (1, 1)
+    assert "minted: disabled (403)" in run(proxy, "rotate.status")[1]

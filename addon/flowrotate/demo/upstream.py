@@ -93,9 +93,13 @@ class Upstream:
     # asyncio.start_server would hide connections that are still in their TLS handshake, and
     # `stop` could not end them.
     async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            sock, _ = await loop.sock_accept(listener)
+            await _readable(listener)
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                continue  # the client has left again
+            sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # A task that is cancelled before its first step would leave the socket open.
             task = self._spawn(self._connection(sock))
@@ -230,6 +234,17 @@ class ThreadedUpstream:
         self._started.set_result(None)
         await asyncio.wrap_future(self._stop)
         await self._upstream.stop()
+
+
+async def _readable(listener: socket.socket) -> None:
+    """Until somebody connects. Not `sock_accept`: cancelled just then, it loses the connection."""
+    loop = asyncio.get_running_loop()
+    there = asyncio.Event()
+    loop.add_reader(listener, there.set)
+    try:
+        await there.wait()
+    finally:
+        loop.remove_reader(listener)
 
 
 def _close(sock: socket.socket, _task: asyncio.Task[None]) -> None:

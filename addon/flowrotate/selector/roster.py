@@ -43,11 +43,13 @@ class Roster:
     """Of all requests: its order has the free ones; what cools in it cools for everybody."""
     scopes: OrderedDict[str, Scope] = field(default_factory=OrderedDict)
     timers: list[tuple[float, int, Credential]] = field(default_factory=list)
-    _strategy: Strategy = "round-robin"
+    _wanted: tuple[Strategy, bool, int] = ("round-robin", False, 1)
+    """Strategy, whether there are pins, and the heaviest weight of a ring."""
     _pushed: int = 0
+    _most_timers: int = 64
 
     def __post_init__(self) -> None:
-        self.base = Scope(Order(self._strategy, self.random))
+        self.base = Scope(self._new_order())
 
     def replace(
         self, members: Sequence[Credential], off: Collection[str], strategy: Strategy, pins: bool
@@ -55,7 +57,9 @@ class Roster:
         """Another list of credentials; `take_stock` has to follow."""
         before = {identity: c for c in self.members.values() for identity in c.identities}
         kept = [(new, before.get(new.identities[0])) for new in members]
-        reordered = (strategy, pins) != (self._strategy, self.own().pins)
+        heaviest = max((new.terms.weight for new in members), default=1)
+        wanted = (strategy, pins, heaviest if strategy == "sticky" else 1)
+        reordered = wanted != self._wanted
         # Under the names and terms that they entered with.
         for credential in set(self.members.values()) - {old for _, old in kept}:
             self.set_free(credential, free=False)
@@ -63,12 +67,26 @@ class Roster:
             if old and (reordered or _moves(old, new)):
                 self.set_free(old, free=False)
         if reordered:
-            self._strategy = strategy
+            self._wanted = wanted
             for scope in (self.base, *self.scopes.values()):
-                scope.order = scope.order and Order(strategy, self.random, pins=pins)
+                scope.order = scope.order and self._new_order()
         self.members = {new.id: _kept(new, old) for new, old in kept}
-        for id in off:
-            self.members[id].state, self.members[id].reason = State.DISABLED, IN_FILE
+        for credential in self.members.values():
+            self._take_from_file(credential, off=credential.id in off)
+
+    def _take_from_file(self, credential: Credential, *, off: bool) -> None:
+        """What the file says of `disabled`, when it says something new."""
+        if off and not credential.off:
+            credential.state, credential.reason = State.DISABLED, IN_FILE
+            credential.until, credential.trial = 0.0, inf
+            self.base.until.pop(credential, None)
+        elif credential.reason == IN_FILE and not off:
+            credential.state, credential.reason = State.READY, ""
+        credential.off = off
+
+    def _new_order(self) -> Order:
+        strategy, pins, heaviest = self._wanted
+        return Order(strategy, self.random, pins=pins, heaviest=heaviest)
 
     def take_stock(self, now: float) -> None:
         """Bring everything that is derived from the members' standing in line with it."""
@@ -105,11 +123,13 @@ class Roster:
         scope = self.scopes.setdefault(value, Scope(None, value))
         self.scopes.move_to_end(value)
         if len(self.scopes) > MOST_SCOPES:
-            self.scopes.popitem(last=False)
+            idle = next((v for v, s in self.scopes.items() if not s.until and v != value), None)
+            self.scopes.pop(idle if idle is not None else next(iter(self.scopes)))
         return scope
 
     def try_disabled(self, now: float, tried: Collection[Credential]) -> Credential | None:
-        credential = next((c for c in self.due if c not in tried), None)
+        free = (c for c in self.due if c not in tried and not c.limit(now))
+        credential = next(free, None)
         if credential:
             del self.due[credential]
             credential.on_trial = True
@@ -155,10 +175,12 @@ class Roster:
             if reason != BY_HAND:
                 self._next_trial(credential, now)
 
-    def cool(self, credential: Credential, verdict: Verdict, now: float, scope: Scope) -> None:
-        running = scope.until.get(credential, now)
+    def cool(self, credential: Credential, verdict: Verdict, now: float, value: str | None) -> None:
+        """For the requests with this value of `cooldown_by`, if there is one."""
         if credential.state is State.DISABLED or not self.has(credential):
             return
+        scope = self.scope(value)
+        running = scope.until.get(credential, now)
         until = scope.cool(credential, verdict, now)
         if until <= running:
             return
@@ -215,7 +237,7 @@ class Roster:
                 (scope.order.enter if free else scope.order.leave)(credential)
 
     def load_changed(self, credential: Credential, now: float) -> None:
-        if self._strategy == "least-busy":
+        if self._wanted[0] == "least-busy":
             for order in self.orders():
                 order.load_changed(credential)
         if credential.terms.limited:
@@ -224,20 +246,21 @@ class Roster:
     def catch_up(self, now: float) -> None:
         """Take in what ended meanwhile, the earliest first."""
         while self.timers and self.timers[0][0] <= now:
-            credential = heapq.heappop(self.timers)[2]
+            when, _, credential = heapq.heappop(self.timers)
             if not self.has(credential):
                 continue
+            # As of then: what ends later comes back later, though both are over by now.
             for scope in self.scopes.values():
-                if scope.until.get(credential, inf) <= now:
+                if scope.until.get(credential, inf) <= when:
                     self._thaw(credential, scope)
-            self.settle(credential, now)
-            if credential.state is State.DISABLED and credential.trial <= now:
+            self.settle(credential, when)
+            if credential.state is State.DISABLED and credential.trial <= when:
                 self.due[credential] = None
 
     def _look_at(self, credential: Credential, when: float) -> None:
         self._pushed += 1
         heapq.heappush(self.timers, (when, self._pushed, credential))
-        if len(self.timers) > 4 * len(self.members) + 64:
+        if len(self.timers) > self._most_timers:
             self._rebuild_timers()
 
     def _rebuild_timers(self) -> None:
@@ -245,6 +268,7 @@ class Roster:
         times = {(when, c) for c in self.members.values() for when in self._times(c)}
         self.timers = [(when, n, c) for n, (when, c) in enumerate(sorted(times, key=_when))]
         self._pushed = len(self.timers)
+        self._most_timers = 2 * len(self.timers) + 64
 
     def _times(self, credential: Credential) -> Iterator[float]:
         if credential.state is State.COOLING:
@@ -330,6 +354,4 @@ def _kept(new: Credential, old: Credential | None) -> Credential:
     old.id, old.secret, old.value, old.terms = new.id, new.secret, new.value, new.terms
     if old.minter and new.minter:
         old.minter.adopt(new.minter.mint)
-    if old.reason == IN_FILE:
-        old.state, old.reason = State.READY, ""
     return old

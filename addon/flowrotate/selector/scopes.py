@@ -74,3 +74,5 @@ class Scope:
     def keep_only(self, members: Collection[Credential]) -> None:
         for credential in {*self.until, *self._streaks} - set(members):
             self.forget(credential)
+        if self.value is not None and not self.until:
+            self.order = None

@@ -104,7 +104,8 @@ class Selector:
                 return True
             if not waiting:
                 return False
-            mine = sum(1 for c in tried if self._roster.has(c) and c not in self._roster.disabled)
+            out = self._roster.disabled
+            mine = sum(1 for c in set(tried) if self._roster.has(c) and c not in out)
             return len(self._roster.members) - len(self._roster.disabled) > mine
 
     def report(
@@ -132,7 +133,7 @@ class Selector:
             if verdict.action is Action.DISABLE and credential.state is not State.DISABLED:
                 self._roster.disable(credential, now, verdict.reason)
             elif verdict.seconds:
-                self._roster.cool(credential, verdict, now, self._roster.scope(scope))
+                self._roster.cool(credential, verdict, now, scope)
                 seconds = self._roster.cooldown(credential, now, scope)
         if on_trial and verdict.action is Action.OK:
             self.changed()

@@ -68,6 +68,8 @@ class Credential:
     trial: float = inf
     """When a disabled one may be tried again by one request."""
     on_trial: bool = False
+    off: bool = False
+    """What the secrets file said last of `disabled`."""
     recent: deque[float] = field(default_factory=deque, repr=False)
     """When it was picked, as far back as `rpm` counts."""
     outages: tuple["Outage", ...] = ()

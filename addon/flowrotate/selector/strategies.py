@@ -16,8 +16,9 @@ its sessions spread over all others when it leaves, and come back with it.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
@@ -30,8 +31,8 @@ from flowrotate.config.spec import Strategy
 
 from .standing import Credential
 
-POINTS = 64
-"""A credential's points on the ring, for each 1 of its weight."""
+POINTS = 128
+"""Of the heaviest credential on the ring; lighter ones have fewer."""
 
 Number = float
 Step = Callable[[Credential, Number, int], Number]
@@ -121,37 +122,40 @@ class Queue:
 class Ring:
     """Consistent hashing (Karger et al., STOC 1997): only who leaves loses its sessions."""
 
-    def __init__(self) -> None:
+    def __init__(self, heaviest: int) -> None:
+        self._heaviest = heaviest
         self._points: SortedDict = SortedDict()
 
     def enter(self, credential: Credential) -> None:
-        for point in _points(credential):
+        for point in self._points_of(credential):
             self._points.setdefault(point, credential)
 
     def leave(self, credential: Credential) -> None:
-        for point in _points(credential):
+        for point in self._points_of(credential):
             if self._points.get(point) is credential:
                 del self._points[point]
 
-    def pick(self, session: str, tried: Collection[Credential]) -> Credential | None:
+    def pick(
+        self, session: str, tried: Collection[Credential], among: Container[Credential]
+    ) -> Credential | None:
+        """The next on the ring that is `among` those who can be picked."""
         size = len(self._points)
         start = self._points.bisect_right(_hash(session))
         for n in range(start, start + size):
             credential: Credential = self._points.peekitem(n % size)[1]
-            if credential not in tried:
+            if credential not in tried and credential in among:
                 return credential
         return None
 
-    def fork(self) -> "Ring":
-        other = Ring()
-        other._points = self._points.copy()
-        return other
+    def _points_of(self, credential: Credential) -> tuple[int, ...]:
+        count = max(1, POINTS * credential.terms.weight // self._heaviest)
+        # Of the id, not of the secret: a restart, or a new secret, moves no session.
+        return _points(credential.id, count)
 
 
-def _points(credential: Credential) -> Iterator[int]:
-    # Of the id, not of the secret: a restart, or a new secret, moves no session.
-    for n in range(POINTS * credential.terms.weight):
-        yield _hash(f"{credential.id}/{n}")
+@lru_cache(maxsize=4096)
+def _points(id: str, count: int) -> tuple[int, ...]:
+    return tuple(_hash(f"{id}/{n}") for n in range(count))
 
 
 def _hash(text: str) -> int:
@@ -196,10 +200,26 @@ ANY = Wish()
 
 @dataclass(slots=True)
 class Tier:
-    """The credentials of one priority."""
+    """The credentials of one priority. A forked one walks the ring of who it was forked from."""
 
     queue: Queue
     ring: Ring | None
+    shared: bool = False
+
+    def enter(self, credential: Credential) -> None:
+        self.queue.enter(credential)
+        if self.ring and not self.shared:
+            self.ring.enter(credential)
+
+    def leave(self, credential: Credential) -> None:
+        self.queue.leave(credential)
+        if self.ring and not self.shared:
+            self.ring.leave(credential)
+
+    def pick(self, wish: Wish, tried: Collection[Credential]) -> Credential | None:
+        if self.ring and wish.session is not None:
+            return self.ring.pick(wish.session, tried, self.queue)
+        return self.queue.pick(tried)
 
 
 class Order:
@@ -208,33 +228,26 @@ class Order:
     With several priorities, the lowest number goes first, and the next only while it has none.
     """
 
-    def __init__(self, strategy: Strategy, random: Random, *, pins: bool = False) -> None:
+    def __init__(
+        self, strategy: Strategy, random: Random, *, pins: bool = False, heaviest: int = 1
+    ) -> None:
         self._strategy: Strategy = strategy
+        self._heaviest = heaviest
         self._random = random
         self._tiers: dict[int, Tier] = {}
         self._pins = Queue(_in_file_order) if pins else None
-
-    @property
-    def pins(self) -> bool:
-        return self._pins is not None
 
     def enter(self, credential: Credential) -> None:
         priority = credential.terms.priority
         if priority not in self._tiers:
             self._tiers[priority] = self._tier()
             self._tiers = dict(sorted(self._tiers.items()))
-        tier = self._tiers[priority]
-        tier.queue.enter(credential)
-        if tier.ring:
-            tier.ring.enter(credential)
+        self._tiers[priority].enter(credential)
         if self._pins:
             self._pins.enter(credential)
 
     def leave(self, credential: Credential) -> None:
-        tier = self._tiers[credential.terms.priority]
-        tier.queue.leave(credential)
-        if tier.ring:
-            tier.ring.leave(credential)
+        self._tiers[credential.terms.priority].leave(credential)
         if self._pins:
             self._pins.leave(credential)
 
@@ -256,13 +269,8 @@ class Order:
     def pick(self, wish: Wish, tried: Collection[Credential]) -> Credential | None:
         if wish.pinned and self._pins:
             return self._pins.pick(tried)
-        session = wish.session
         for tier in self._tiers.values():
-            if tier.ring and session is not None:
-                found = tier.ring.pick(session, tried)
-            else:
-                found = tier.queue.pick(tried)
-            if found:
+            if found := tier.pick(wish, tried):
                 return found
         return None
 
@@ -272,10 +280,10 @@ class Order:
 
     def fork(self) -> Self:
         """An order of its own with the same credentials, as it is now."""
-        other = type(self)(self._strategy, self._random)
+        other = type(self)(self._strategy, self._random, heaviest=self._heaviest)
         other._pins = self._pins.fork() if self._pins else None
         other._tiers = {
-            priority: Tier(tier.queue.fork(), tier.ring.fork() if tier.ring else None)
+            priority: Tier(tier.queue.fork(), tier.ring, shared=True)
             for priority, tier in self._tiers.items()
         }
         return other
@@ -287,4 +295,4 @@ class Order:
             "least-busy": _by_load,
         }
         queue = Queue(steps.get(self._strategy, _evenly))
-        return Tier(queue, Ring() if self._strategy == "sticky" else None)
+        return Tier(queue, Ring(self._heaviest) if self._strategy == "sticky" else None)

@@ -125,6 +125,7 @@ class SealingStream(MitmproxyStream):
             yield from steps
         except BaseException:
             if self.passage:
+                attempt.leave(self.passage)
                 self.passage.release()
             raise
         if self.passage and not self.flow.live:
