@@ -1,5 +1,6 @@
 """What providers answer, and what becomes of the credential: over real connections."""
 
+import asyncio
 import gzip
 import json
 import re
@@ -126,8 +127,6 @@ def test_whatever_its_size_the_last_answer_comes_through_whole(
 @BOTH
 def test_a_slow_403_is_passed_on_after_two_seconds(world: World, http2: bool) -> None:
     async def slowly() -> Any:
-        import asyncio
-
         for n in range(10):
             yield str(n).encode()
             await asyncio.sleep(0.4)
@@ -158,6 +157,32 @@ def test_a_403_that_breaks_off_breaks_off_for_the_client_too(world: World, http2
         answer = world.client(proxy, http2=http2).get(upstream.url("/"))
         assert answer.status_code in (499, 502)
     assert len(upstream.requests) == 1
+    is_quiet(proxy)
+
+
+@BOTH
+def test_the_patience_with_one_answer_is_not_that_with_the_next(world: World, http2: bool) -> None:
+    """a's answer ends at once, b's takes 1.5 s and is whole when its own two seconds are not over,
+    but those since a's are."""
+
+    async def slowly(seconds: float) -> Any:
+        yield b'{"error": '
+        await asyncio.sleep(seconds)
+        yield b'{"code": "insufficient_quota"}}'
+
+    async def app(request: Request) -> Reply:
+        (id,) = bearers([request])
+        if id == "c":
+            return Reply(200, [], b"{}")
+        if id == "b":
+            await asyncio.sleep(1)
+        return Reply(429, [("Content-Type", "application/json")], slowly(1.5 * (id == "b")))
+
+    upstream = world.upstream(app)
+    proxy = world.proxy(pool([f"localhost:{upstream.port}"], "abc"), scripts=[SCRIPT, CONTROL])
+    assert world.client(proxy, http2=http2).get(upstream.url("/")).status_code == 200
+    assert [standing(proxy, id)[2] for id in "ab"] == ["quota", "quota"]
+    assert bearers(upstream.requests) == list("abc")
     is_quiet(proxy)
 
 
