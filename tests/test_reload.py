@@ -10,14 +10,12 @@ from pathlib import Path
 import pytest
 
 from flowrotate import reload as reloading
-from flowrotate.config.pools import parse
-from flowrotate.config.spec import Source
 from flowrotate.reload import Reloader, describe
 from flowrotate.rotator import ROTATOR, Rotator
-from flowrotate.secret import Secret
 from flowrotate.settings import Settings, SettingsError
 from flowrotate.sources import resolve
-from flowrotate.sources.resolve import ResolvedPool
+
+from .test_rotator import resolved
 
 GOOD = "hosts: [a.test]\ncredentials: [sk-canary-1]\n"
 
@@ -145,22 +143,6 @@ def test_a_fault_ends_no_watch_and_tells_nothing(
     caplog.set_level(logging.INFO)
     asyncio.run(run())
     assert "canary" not in caplog.text
-
-
-def resolved(text: str) -> list[ResolvedPool]:
-    config = parse(text.encode(), "x.yaml")
-    assert not config.problems
-    return [
-        ResolvedPool(
-            pool,
-            tuple(
-                c.source.value
-                for c in pool.credentials
-                if isinstance(c.source, Source) and isinstance(c.source.value, Secret)
-            ),
-        )
-        for pool in config.pools
-    ]
 
 
 BEFORE = "{hosts: [a.test], credentials: [{id: a, secret: sk-1}, {id: b, secret: sk-2}]}"
