@@ -16,7 +16,7 @@ from .mint.minter import Minter
 from .placement import Placement
 from .secret import Secret
 from .selector.selector import Selector
-from .selector.standing import Credential, Terms
+from .selector.standing import Credential, State, Terms
 from .settings import Settings
 from .sources.resolve import ResolvedPool
 from .verdict import FailRules
@@ -138,10 +138,13 @@ class Rotator:
             }
             for s in (status.within(scope) for status in pool.selector.statuses(now))
         ]
+        message = f"no credential of pool {pool.name} is ready"
+        if any(listed["state"] == State.READY for listed in credentials):
+            message += ", or they are at limits of their own"
         return Refusal(
             429 if wait is not None else 503,
             "rotate_exhausted",
-            f"no credential of pool {pool.name} is ready",
+            message,
             headers,
             {
                 "pool": pool.name,

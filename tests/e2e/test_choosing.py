@@ -193,7 +193,13 @@ def test_rpm_passes_over_and_says_when(world: World) -> None:
     assert [a.status_code for a in answers] == [200] * 5 + [429]
     assert Counter(bearers(upstream.requests)) == {"a": 2, "b": 3}
     assert 50 <= int(answers[-1].headers["retry-after"]) <= 61
-    assert {x["reason"] for x in answers[-1].json()["error"]["credentials"]} == {"rpm"}
+    error = answers[-1].json()["error"]
+    assert (
+        error["message"]
+        == "no credential of pool pool is ready, or they are at limits of their own"
+    )
+    assert {x["reason"] for x in error["credentials"]} == {"rpm"}
+    assert "pool/a: ready, at its rpm for " in run(proxy, "rotate.status")[1]
 
 
 @BOTH
