@@ -155,7 +155,7 @@ def test_what_was_disabled_by_hand_is_never_tried() -> None:
         (Wish(repeatable=False), "b", "b"),
         (Wish(repeatable=False), "", "a"),
         (Wish(pinned=True), "b", "b"),
-        (Wish(pinned=True), "", "-"),
+        (Wish(pinned=True), "", "a"),
         (Wish(), "b", "a"),
     ],
 )

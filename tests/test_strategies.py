@@ -228,7 +228,17 @@ def test_no_strategy_looks_at_the_pool(strategy: Strategy, pinned: bool) -> None
             s.release(picked)
         return tried.looks
 
-    assert looks(4000) == looks(40) == 100
+    assert looks(4000) == looks(40) == (200 if strategy == "sticky" and not pinned else 100)
+
+
+def test_a_session_does_not_walk_a_ring_on_which_nobody_is_left() -> None:
+    who = [member(str(n), Terms(place=n)) for n in range(40)]
+    s = pool(who, "sticky")
+    for credential in who:
+        s.report(credential, cooldown(1000), 429, 0.0, "large")
+    tried = Watched([member("tried")])
+    assert s.pick(1.0, tried, Wish("s", scope="large")) is None
+    assert tried.looks == 0
 
 
 @settings(deadline=None, max_examples=60)

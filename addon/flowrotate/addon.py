@@ -128,7 +128,7 @@ class FlowRotate:
         told = flow.metadata.get("rotate")
         pool = ROTATOR.pools.get(told["pool"]) if told else None
         if told is None or pool is None or not isinstance(flow, http.HTTPFlow):
-            return "this flow belongs to no pool"
+            return "this flow belongs to no pool that is there now"
         attempts = told["attempts"]
         age = ROTATOR.wall() - (attempts[0]["at"] if attempts else flow.timestamp_created)
         now = ROTATOR.clock()
@@ -138,7 +138,7 @@ class FlowRotate:
 
     @command.command("rotate.reset")
     def reset(self, credential: str = "") -> None:
-        """Make one credential (POOL/ID), or all, ready again. Not what was disabled by hand."""
+        """Make one (POOL/ID), or all, ready again. Not what is disabled by hand or in the file."""
         if credential:
             pool, id = _target(credential)
             pool.selector.reset(ROTATOR.clock(), [id])

@@ -90,7 +90,7 @@ def make_egress() -> Egress:
 
 
 def _listening() -> list[tuple[str, int]]:
-    """Where it listens, and where it is going to when it is still starting."""
+    """Where it listens, and where it is meant to: it may be starting still."""
     server, options = ctx.master.addons.get("proxyserver"), ctx.options
     bound = [(address[0], address[1]) for address in server.listen_addrs()] if server else []
     meant = [

@@ -9,7 +9,7 @@ from mitmproxy import http
 
 from .display import annotate, tell
 from .hints import Answer
-from .mint.tokens import MintError
+from .mint.tokens import MintError, NotYetError
 from .passage import Passage
 from .rotator import ROTATOR
 from .selector.standing import show_scope
@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 ALL_SCOPES = ("billing", "mint")
 """Reasons that hold for all requests, whatever their value of `cooldown_by`."""
+NOT_YET = 10.0
+"""Seconds until a credential is picked again whose token was not there in time."""
 RENEW = Verdict(Action.NOTHING, reason="mint anew")
 
 
@@ -43,14 +45,9 @@ def learn(
     pool, credential, settings = passage.pool, passage.credential, ROTATOR.settings
     assert credential
     now, status = ROTATOR.clock(), response.status_code
-    start = start_of(body, response.headers.get("content-encoding", "")) if body else b""
-    answer = Answer(status, response.headers, start, ROTATOR.wall())
-    verdict = judge(answer, pool.rules(settings), pool.cooldown(settings))
-    if credential.minter:
-        verdict = _of_minted(passage, verdict, repeatable=repeatable)
+    verdict = _verdict(passage, response, body, repeatable=repeatable)
     failed = verdict.action in (Action.COOLDOWN, Action.DISABLE)
-    scope = passage.wish.scope if passage.wish and verdict.reason not in ALL_SCOPES else None
-    cooling = 0.0
+    scope, cooling = _scope(passage, verdict), 0.0
     if not passage.renewing:  # else it is not over yet: a trial goes on
         cooling = pool.selector.report(credential, verdict, status, now, scope)
     if failed or passage.renewing or status == 101:
@@ -72,6 +69,23 @@ def learn(
     )
 
 
+def _verdict(
+    passage: Passage, response: http.Response, body: bytes, *, repeatable: bool
+) -> Verdict:
+    pool, settings, headers = passage.pool, ROTATOR.settings, response.headers
+    start = start_of(body, headers.get("content-encoding", "")) if body else b""
+    answer = Answer(response.status_code, headers, start, ROTATOR.wall())
+    verdict = judge(answer, pool.rules(settings), pool.cooldown(settings))
+    assert passage.credential
+    minted = passage.credential.minter is not None
+    return _of_minted(passage, verdict, repeatable=repeatable) if minted else verdict
+
+
+def _scope(passage: Passage, verdict: Verdict) -> str | None:
+    """For which requests a verdict holds: those of this value of `cooldown_by`; None is all."""
+    return passage.wish.scope if passage.wish and verdict.reason not in ALL_SCOPES else None
+
+
 def _of_minted(passage: Passage, verdict: Verdict, *, repeatable: bool) -> Verdict:
     """A 401 may mean that the token alone was at fault: then a new one is worth one more try."""
     credential, token = passage.credential, passage.token
@@ -80,7 +94,8 @@ def _of_minted(passage: Passage, verdict: Verdict, *, repeatable: bool) -> Verdi
     assert token
     if verdict.action is Action.OK:
         credential.minter.accept(token)
-    if verdict.action is not Action.DISABLE or verdict.reason != "401":
+    failed = verdict.action in (Action.COOLDOWN, Action.DISABLE)
+    if not failed or verdict.reason != "401":
         return verdict
     if not credential.minter.refuse(token) or credential in passage.renewed:
         return verdict
@@ -94,8 +109,9 @@ def not_minted(flow: http.HTTPFlow, passage: Passage, why: MintError) -> None:
     """There is no token to send: the credential cools, and says nothing to its upstream."""
     pool, credential = passage.pool, passage.credential
     assert credential
-    seconds = pool.cooldown(ROTATOR.settings)
-    verdict = Verdict(Action.COOLDOWN, seconds, "mint", backoff=True)
+    verdict = Verdict(Action.COOLDOWN, pool.cooldown(ROTATOR.settings), "mint", backoff=True)
+    if isinstance(why, NotYetError):
+        verdict = Verdict(Action.COOLDOWN, NOT_YET, "mint")
     # For all requests, whatever their scope: there is no token for any of them.
     cooling = pool.selector.report(credential, verdict, None, ROTATOR.clock())
     passage.release()
@@ -134,7 +150,7 @@ def _record(
     passage.attempts.append(attempt)
     said = _in_words(id, status, verdict, because)
     if cooling and verdict.action is not Action.NOTHING:
-        scope = passage.wish.scope if passage.wish and verdict.reason not in ALL_SCOPES else None
+        scope = _scope(passage, verdict)
         until = "the last for" if verdict.action is Action.OK else "cooling for"
         said += f", {until} {cooling:.0f} s" + (f" for {show_scope(scope)}" if scope else "")
     passage.told.append(said)

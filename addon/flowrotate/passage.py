@@ -4,7 +4,7 @@
 credential out of the flow before anybody has seen it. `decide`, right before mitmproxy dials, looks
 at the destination anew, because other addons and the user may have changed it since. What follows
 is in attempt.py: `pick`, then `seal`, which checks where the connection leads and makes the request
-that goes on the wire, then `learn`. The flow itself only ever holds an alias.
+that goes on the wire; then in outcome.py: `learn`. The flow itself only ever holds an alias.
 """
 
 import logging
@@ -23,7 +23,7 @@ from .display import annotate, show, tell
 from .guard import Place, Refusal
 from .hosts import canonical
 from .mint.tokens import Token
-from .mint.wait import Minting
+from .mint.wait import PATIENCE, Minting
 from .placement import Fields, credentials_in, header_values
 from .rotator import ROTATOR, Pool
 from .secret import Secret
@@ -57,6 +57,8 @@ class Passage:
     """What the request wants of a pick; None before the first one."""
     waiter: Waiter | None = None
     minting: Minting | None = None
+    mints_until: float | None = None
+    """When it awaits no token any more, if another credential is ready."""
     deadline: float | None = None
     """When the patience of this request is at its end; None before it had to wait at all."""
     started: float = 0.0
@@ -87,7 +89,10 @@ class Passage:
         self.value, self.token = credential.value, None
         self.tried.append(credential)
         if credential.minter:
-            self.minting = Minting.of(credential.minter, self._has_another)
+            if self.mints_until is None:
+                self.mints_until = now + PATIENCE
+            patience = max(0.0, self.mints_until - now)
+            self.minting = Minting.of(credential.minter, self._has_another, patience)
             if self.minting.token:
                 self.minted(self.minting.token)
                 self.minting = None
@@ -111,7 +116,7 @@ class Passage:
 
 
 PASSAGES: weakref.WeakKeyDictionary[http.HTTPFlow, Passage] = weakref.WeakKeyDictionary()
-"""What `enter` decided, until `choose` takes it up. Not in flow.metadata: that is saved."""
+"""What `enter` decided, until `decide` takes it up. Not in flow.metadata: that is saved."""
 
 
 def guarded(step: Callable[[], T]) -> T | Refusal:

@@ -62,7 +62,7 @@ class Reloader:
         self._watch.accept(reading.files, reading.begun)
         if reading.error:
             raise reading.error
-        self.path, self._number = path, self._number + 1
+        self.path, self.commands, self._number = path, reading.commands, self._number + 1
         return reading.pools
 
     def start(self, owner: object) -> None:
@@ -102,14 +102,14 @@ class Reloader:
                 logger.error("not reloaded: %s at %s:%s", kind, where.name, where.lineno)
 
     async def _again(self, *, anew: bool) -> None:
-        commands: Commands = {} if anew else self.commands
         reading, number = None, self._number
         while reading is None or number != self._number:  # another was taken meanwhile
             number = self._number
             path, places = self.locate()
             # One that is gone is an error, not "no pools".
             path = path or self.path
-            reading = await asyncio.to_thread(self._load, path, places, self.env(), commands)
+            known = {} if anew else self.commands
+            reading = await asyncio.to_thread(self._load, path, places, self.env(), known)
         self._watch.accept(reading.files, reading.begun)
         try:
             if reading.error:
@@ -122,7 +122,7 @@ class Reloader:
             logger.error("not reloaded: the pools stay as they were")
             return
         said = describe(ROTATOR.pools, reading.pools)
-        self.path, self.commands, self._number = path, commands, number + 1
+        self.path, self.commands, self._number = path, reading.commands, number + 1
         ROTATOR.swap(settings, reading.pools)
         logger.info("reloaded: %s", said)
 
@@ -131,17 +131,17 @@ class Reloader:
         path: Path | None,
         places: Sequence[Path],
         env: Mapping[str, str],
-        commands: Commands,
+        known: Commands,
     ) -> "_Reading":
-        """In any thread."""
-        begun = self._watch.begin()
+        """In any thread. `known` is left as it is: nobody knows whether this is taken."""
+        begun, commands = self._watch.begin(), dict(known)
         if path is None:
             return _Reading(begun, frozenset(places))
         try:
             loaded = load(path, env, commands)
         except LoadError as e:
             return _Reading(begun, e.files, error=e)
-        return _Reading(begun, loaded.files, loaded.pools)
+        return _Reading(begun, loaded.files, loaded.pools, commands)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +151,7 @@ class _Reading:
     begun: Moment
     files: frozenset[Path]
     pools: tuple[ResolvedPool, ...] = ()
+    commands: Commands = field(default_factory=dict)
     error: ConfigError | None = None
 
 

@@ -22,5 +22,9 @@ class MintError(Exception):
         self.status = status
 
 
+class NotYetError(MintError):
+    """There is none for this request; it may come in a moment."""
+
+
 def text_of(secret: Secret | None) -> str | None:
     return secret.reveal() if secret else None

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from .minter import Minter
-from .tokens import MintError, Token
+from .tokens import MintError, NotYetError, Token
 
 PATIENCE = 2.0
-"""Seconds for which a token is awaited while another credential is ready."""
+"""Seconds for which one request awaits tokens while another credential is ready."""
 
 
 @dataclass(slots=True, eq=False)
@@ -19,6 +19,8 @@ class Minting:
     minter: Minter = field(repr=False)
     has_another: Callable[[], bool] = field(repr=False)
     """Whether the request could go out with another credential."""
+    patience: float
+    """Seconds after which it does."""
     token: Token | None = field(default=None, repr=False)
     failure: BaseException | None = None
     """A MintError, or a fault of ours."""
@@ -26,12 +28,12 @@ class Minting:
     _over: bool = False
 
     @classmethod
-    def of(cls, minter: Minter, has_another: Callable[[], bool]) -> Self:
+    def of(cls, minter: Minter, has_another: Callable[[], bool], patience: float) -> Self:
         """With the token, when it is there already."""
         try:
-            return cls(minter, has_another, minter.token())
+            return cls(minter, has_another, patience, minter.token())
         except MintError as e:
-            return cls(minter, has_another, failure=e, _over=True)
+            return cls(minter, has_another, patience, failure=e, _over=True)
 
     async def wait(self) -> None:
         """Return when the token is there, when it cannot be had, or when `leave` was called."""
@@ -39,9 +41,9 @@ class Minting:
             return
         self._flight = asyncio.ensure_future(self.minter.fetch())
         try:
-            done, _ = await asyncio.wait((self._flight,), timeout=PATIENCE)
+            done, _ = await asyncio.wait((self._flight,), timeout=self.patience)
             if not done and self.has_another():
-                self.failure = MintError("the token endpoint has not answered yet")
+                self.failure = NotYetError("the token endpoint has not answered yet")
             elif not done:
                 await asyncio.wait((self._flight,))
         finally:

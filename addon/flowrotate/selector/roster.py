@@ -30,8 +30,7 @@ _FULL_FOR = 1.0
 
 @dataclass(slots=True, eq=False, repr=False)
 class Roster:
-    """`due` are disabled ones that a request may try, `timers` a heap of the times at which to
-
+    """`due` are disabled ones that a request may try. `timers` is a heap of the times at which to
     look at a credential again: looking too often does no harm.
     """
 

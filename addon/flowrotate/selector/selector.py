@@ -62,7 +62,7 @@ class Selector:
             if roster.due and wish.repeatable and not wish.pinned:
                 picked = roster.try_disabled(now, tried)
             picked = picked or roster.order(wish.scope).pick(wish, tried)
-            if picked is None and roster.due and not wish.pinned:
+            if picked is None and roster.due:
                 picked = roster.try_disabled(now, tried)
             if picked:
                 picked.note_pick(now)
@@ -73,7 +73,8 @@ class Selector:
         """The same one once more, for a new token of it; False when it is out, or gone."""
         with self._lock:
             self._catch_up(now)
-            if not self._roster.has(credential) or credential.state is not State.READY:
+            fit = credential.state is State.READY or credential.on_trial
+            if not fit or not self._roster.has(credential):
                 return False
             credential.note_pick(now)
             self._roster.load_changed(credential, now)
@@ -97,7 +98,7 @@ class Selector:
         waiting: bool,
         scope: str | None = None,
     ) -> bool:
-        """Whether `pick` would find one; when `waiting`, one that is not disabled counts too."""
+        """Whether `pick` would find a ready one; when `waiting`, one that cools counts too."""
         with self._lock:
             self._catch_up(now)
             if self._roster.order(scope).has_other(tried):
@@ -140,7 +141,7 @@ class Selector:
         return seconds
 
     def reset(self, now: float, ids: Iterable[str] | None = None) -> None:
-        """Make these (all) ready again, but not what was disabled by hand. Counters stay.
+        """Make these (all) ready again, but not what is disabled by hand or in the file.
 
         Raises KeyError for an id that is not here.
         """

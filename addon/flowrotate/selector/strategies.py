@@ -1,6 +1,7 @@
 """Who is next among the credentials that can be picked: the strategies of a pool. Pure.
 
-Nothing here looks at more credentials than a request has tried already. All strategies but
+No pick looks at more credentials than a request has tried already, but for those on a ring that
+cool for requests of its kind. All strategies but
 `sticky` are one queue whose members stand by a number, least first; they differ in the number that
 a credential gets next:
 
@@ -102,6 +103,10 @@ class Queue:
         other._tickets, other._heap = self._tickets.copy(), self._heap.copy()
         return other
 
+    def has_other(self, tried: Collection[Credential]) -> bool:
+        """Whether there is one that is not among `tried`."""
+        return any(credential not in tried for credential in self._tickets)
+
     def __iter__(self) -> Iterator[Credential]:
         return iter(self._tickets)
 
@@ -186,7 +191,8 @@ class Wish:
     """What a request wants of a pick.
 
     `session` keeps it with one credential (sticky), `pinned` with the first in file order. `scope`
-    is its value of `cooldown_by`. One that is not `repeatable` is not used to try a disabled one.
+    is its value of `cooldown_by`. One that is not `repeatable`, or pinned, is used to try a
+    disabled one only when there is no other.
     """
 
     session: str | None = field(default=None, repr=False)
@@ -217,9 +223,11 @@ class Tier:
             self.ring.leave(credential)
 
     def pick(self, wish: Wish, tried: Collection[Credential]) -> Credential | None:
-        if self.ring and wish.session is not None:
-            return self.ring.pick(wish.session, tried, self.queue)
-        return self.queue.pick(tried)
+        if self.ring is None or wish.session is None:
+            return self.queue.pick(tried)
+        # Else the whole ring would be walked, to find nobody.
+        there = self.queue.has_other(tried)
+        return self.ring.pick(wish.session, tried, self.queue) if there else None
 
 
 class Order:
@@ -276,7 +284,7 @@ class Order:
 
     def has_other(self, tried: Collection[Credential]) -> bool:
         """Whether there is one that is not among `tried`."""
-        return any(c not in tried for tier in self._tiers.values() for c in tier.queue)
+        return any(tier.queue.has_other(tried) for tier in self._tiers.values())
 
     def fork(self) -> Self:
         """An order of its own with the same credentials, as it is now."""

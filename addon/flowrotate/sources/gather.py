@@ -66,7 +66,10 @@ def gather(
     problems: list[Problem],
 ) -> dict[str, Secret]:
     """Secrets by their part's place, without those that cannot be had or used: problems."""
-    wanted = {split_command(text) for text in names(parts, "command")} - commands.keys()
+    named = {split_command(text) for text in names(parts, "command")}
+    for gone in commands.keys() - named:
+        del commands[gone]
+    wanted = named - commands.keys()
     with ThreadPoolExecutor(1) as beside:
         asked = beside.submit(read_entries, names(parts, "keyring"))
         ran = {command: _printed(ran) for command, ran in run_all(wanted, folder, env).items()}

@@ -1,4 +1,4 @@
-"""An answer that is kept back: to see what its body says, or while another one is tried. Pure."""
+"""An answer that is kept back: to see what its body says, or while another one is tried."""
 
 from dataclasses import dataclass, field
 
