@@ -1,6 +1,7 @@
 """A secrets file's text, parsed; with the check that nothing which is shown tells a secret."""
 
-from flowrotate.config.pools import Config, ConfigError, parse
+from flowrotate.config.pools import parse
+from flowrotate.config.spec import Config, ConfigError
 
 C = "sk-canary-5f2a"
 """In every file below, wherever a value can sit: no message and no repr may show it."""

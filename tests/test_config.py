@@ -8,19 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowrotate.config.pools import (
-    KNOWN_KEYS,
-    Config,
-    CredentialSpec,
-    Inject,
-    PoolSpec,
-    Source,
-    check_secret,
-    parse_fail_option,
-    parse_fail_rules,
-)
+from flowrotate.config.failrules import parse_fail_option, parse_fail_rules
+from flowrotate.config.pools import KNOWN_KEYS
+from flowrotate.config.spec import Config, CredentialSpec, PoolSpec, Source
 from flowrotate.hosts import HostRule
-from flowrotate.inject import DEFAULT_INJECT, parse_inject
+from flowrotate.inject import DEFAULT_INJECT, Inject, check_secret, parse_inject
 from flowrotate.keys import RequestKey
 from flowrotate.paths import PathRule
 from flowrotate.secret import Secret

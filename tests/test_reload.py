@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from flowrotate import reload as reloading
-from flowrotate.reload import Reloader, describe
+from flowrotate.changes import describe
+from flowrotate.reload import Reloader
 from flowrotate.rotator import ROTATOR, Rotator
 from flowrotate.settings import Settings, SettingsError
 from flowrotate.sources import resolve

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flowrotate.config.pools import ConfigError
+from flowrotate.config.spec import ConfigError
 from flowrotate.mint.mints import JwtMint, OAuth2Mint
 from flowrotate.secret import Secret
 from flowrotate.sources.gather import Commands

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import unquote_to_bytes
 
-from .config.pools import PoolSpec
+from .config.spec import PoolSpec
 
 Field = tuple[bytes, bytes]
 Fields = tuple[Field, ...]

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import TypeVar
 
-from .config.pools import parse_fail_option
+from .config.failrules import parse_fail_option
 from .guard import Network
 from .secret import Secret
 from .verdict import FailRules

@@ -9,8 +9,6 @@ from typing import get_args
 from flowrotate.hosts import HostRule, parse_host_rule, rules_overlap
 from flowrotate.inject import (
     DEFAULT_INJECT,
-    Inject,
-    check_secret,
     parse_inject,
     parse_method,
     parse_strip,
@@ -21,33 +19,16 @@ from flowrotate.verdict import FailRules
 
 from .credentials import CREDENTIAL_KEYS, parse_name, read_credentials, read_username
 from .document import DocumentError, read_document
-from .failrules import parse_fail_option, parse_fail_rules
+from .failrules import parse_fail_rules
 from .mintspecs import MINT_KEYS
 from .older import OLDER_KEYS, is_older, read_older
 from .section import Problem, Section, as_whole, text_as
 from .spec import (
     DEFAULT_STRIP,
     Config,
-    ConfigError,
-    CredentialSpec,
     PoolSpec,
-    Source,
     Strategy,
 )
-
-__all__ = [
-    "Config",
-    "ConfigError",
-    "CredentialSpec",
-    "Inject",
-    "PoolSpec",
-    "Problem",
-    "Source",
-    "check_secret",
-    "parse",
-    "parse_fail_option",
-    "parse_fail_rules",
-]
 
 POOL_KEYS = (
     "name",

@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowrotate.config.document import LARGEST_FILE
-from flowrotate.config.pools import CredentialSpec, PoolSpec, Problem, Source, parse
-from flowrotate.config.spec import ConfigError, JwtSpec, OAuth2Spec
+from flowrotate.config.pools import parse
+from flowrotate.config.section import Problem
+from flowrotate.config.spec import (
+    ConfigError,
+    CredentialSpec,
+    JwtSpec,
+    OAuth2Spec,
+    PoolSpec,
+    Source,
+)
 from flowrotate.mint.mints import JwtMint, Mint, OAuth2Mint
 from flowrotate.secret import Secret
 

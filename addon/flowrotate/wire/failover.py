@@ -1,8 +1,9 @@
 """The way back: an answer that fails its credential is kept back, and the request goes out again.
 
-    wait_for_response_headers --may fail, the body will tell--> swallow
+    wait_for_response_headers --may fail, its body will tell--> weigh
+    weigh --whole, too long, too slow: it fails, another is there--> turn, else on to the client
     wait_for_response_headers --fails, another is there--> swallow
-    swallow --whole, too long, too slow--> turn, or on to the client when its body says so
+    swallow --whole, too long, too slow--> turn
     turn --alarm--> wait_for_response_headers, with the next credential
 
 mitmproxy's HTTP/1 client has to end its turn before its connection is used again, so the next
@@ -10,6 +11,7 @@ attempt starts with an alarm, never in the event that ended the last one. When t
 brings no answer, the client gets the one that was kept.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from mitmproxy import http
@@ -88,13 +90,13 @@ class RotatingStream(SealingStream):
         if isinstance(more, Refusal):
             return self._fail(more)
         if more and not event.end_stream:
-            return self._swallow(Swallowed(event, self.context.server))
+            return self._keep_back(Swallowed(event, self.context.server), self.state_weigh)
         another = self._learn(passage, event.response, b"")
         if isinstance(another, Refusal):
             return self._fail(another)
         if another:
-            answered = len(passage.attempts) - 1
-            return self._swallow(Swallowed(event, self.context.server, answered))
+            kept = Swallowed(event, self.context.server, len(passage.attempts) - 1)
+            return self._keep_back(kept, self.state_swallow)
         self.swallowed = None
         return self._deliver(passage, event)
 
@@ -123,30 +125,33 @@ class RotatingStream(SealingStream):
         ):
             response.stream = Tee(lambda body: setattr(response.data, "content", body))
 
-    def _swallow(self, swallowed: Swallowed) -> Steps:
-        self.swallowed = swallowed
-        self.server_state = self.state_swallow
+    def _keep_back(self, answer: Swallowed, state: Callable[[HttpEvent], Steps]) -> Steps:
+        self.swallowed, self.server_state = answer, state
         yield self._set_alarm(SECONDS)
 
-    def state_swallow(self, event: HttpEvent) -> Steps:
-        """The body of an answer that fails, or may, is coming in."""
+    def state_weigh(self, event: HttpEvent) -> Steps:
+        """The body of an answer is coming in that will tell whether it fails."""
         assert self.swallowed
         if self.swallowed.take(event):
-            yield from self._judged(self.swallowed)
+            yield from self._weighed(self.swallowed)
 
-    def _judged(self, swallowed: Swallowed) -> Steps:
+    def state_swallow(self, event: HttpEvent) -> Steps:
+        """The body of a failing answer is coming in."""
+        assert self.swallowed
+        if self.swallowed.take(event):
+            yield self._turn()
+
+    def _weighed(self, answer: Swallowed) -> Steps:
         """As much of the body as is awaited is here: on to the next attempt, or to the client."""
         assert self.passage
-        if swallowed.attempt is None:
-            another = self._learn(self.passage, swallowed.head.response, swallowed.body)
-            if isinstance(another, Refusal):
-                yield from self._fail(another)
-                return
-            swallowed.attempt = len(self.passage.attempts) - 1
-            if not another:
-                yield from self._pass_on(swallowed)
-                return
-        yield self._turn()
+        another = self._learn(self.passage, answer.head.response, answer.body)
+        answer.attempt = len(self.passage.attempts) - 1
+        if isinstance(another, Refusal):
+            yield from self._fail(another)
+        elif another:
+            yield self._turn()
+        else:
+            yield from self._pass_on(answer)
 
     def state_turn(self, _: HttpEvent) -> Steps:
         """The next attempt is about to start; nothing of the last one matters any more."""
@@ -166,8 +171,8 @@ class RotatingStream(SealingStream):
             self.alarm = None
             if self.failure:
                 yield from self._give_up(self.failure)
-            elif self.swallowed and self.swallowed.attempt is None:
-                yield from self._judged(self.swallowed)
+            elif self.swallowed and self.server_state == self.state_weigh:
+                yield from self._weighed(self.swallowed)
             else:
                 yield from self._repeat()
 
@@ -237,8 +242,8 @@ class RotatingStream(SealingStream):
             isinstance(event, ResponseProtocolError) and self.client_state != self.state_errored
         )
         passage = self.passage
-        if passage and self.server_state == self.state_swallow and not broken:
-            return self._left(passage, steps)
+        if self.swallowed and self.server_state == self.state_weigh and not broken:
+            self._left(self.swallowed)
         if not (broken and passage):
             return steps
         if self.server_state == self.state_turn:
@@ -247,16 +252,17 @@ class RotatingStream(SealingStream):
             guarded(lambda: outcome.unanswered(self.flow, passage))
         return self._broken_off(self.swallowed, steps) if self.swallowed else steps
 
-    def _left(self, passage: Passage, otherwise: Steps) -> Steps:
+    def _left(self, answer: Swallowed) -> None:
         """The client is gone; what the answer says of its credential counts all the same."""
-        if self.swallowed and self.swallowed.attempt is None:
-            self._learn(passage, self.swallowed.head.response, self.swallowed.body)
-            self.swallowed.attempt = len(passage.attempts) - 1
-        yield from otherwise
+        assert self.passage
+        self.server_state = self.state_swallow
+        self._learn(self.passage, answer.head.response, answer.body)
 
     def _broken_off(self, swallowed: Swallowed, otherwise: Steps) -> Steps:
         if self.server_state == self.state_swallow:
-            yield from self._judged(swallowed)
+            yield self._turn()
+        elif self.server_state == self.state_weigh:
+            yield from self._weighed(swallowed)
             if self.server_state != self.state_turn:
                 # Its body does not tell against it: the client sees it break, as it did.
                 yield from otherwise
