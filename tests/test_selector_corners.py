@@ -335,3 +335,14 @@ def test_a_session_in_a_scope_goes_where_its_credential_would_be_lost_to() -> No
         assert s.pick(0.0, (), wish) is other
         assert s.pick(0.0, (), Wish(f"s{n}", scope="small")) is home
         s.reset(0.0)
+
+
+def test_a_trial_goes_on_with_a_new_token() -> None:
+    s = fresh("ab")
+    s.report(of(s, "a"), DISABLE, 403, 0.0)
+    assert not s.pick_again(of(s, "a"), 1.0)
+    tried = s.pick(TRIAL_AFTER)
+    assert tried is of(s, "a")
+    assert s.pick_again(tried, TRIAL_AFTER)
+    s.report(tried, OK, 200, TRIAL_AFTER)
+    assert states(s, TRIAL_AFTER)["a"] == "ready"

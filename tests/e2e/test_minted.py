@@ -118,6 +118,25 @@ def test_a_second_401_disables(world: World, server: OAuthServer) -> None:
     is_quiet(proxy)
 
 
+def test_where_a_401_only_cools_the_token_is_replaced_all_the_same(
+    world: World, server: OAuthServer
+) -> None:
+    upstream = guarded_by(world, server)
+    spec = {
+        "name": "pool",
+        "hosts": [f"localhost:{upstream.port}"],
+        "fail": {"401": "cooldown"},
+        "credentials": [minted(server)],
+    }
+    proxy = world.proxy(spec, scripts=[SCRIPT, CONTROL])
+    c = world.client(proxy)
+    assert c.get(upstream.url("/")).status_code == 200
+    server.revoke_all()
+    assert c.get(upstream.url("/")).status_code == 200
+    assert (server.requests, len(upstream.requests)) == (2, 3)
+    is_quiet(proxy)
+
+
 def test_a_streamed_request_gets_its_401_and_the_next_one_a_new_token(
     world: World, server: OAuthServer
 ) -> None:
