@@ -228,7 +228,7 @@ def test_no_strategy_looks_at_the_pool(strategy: Strategy, pinned: bool) -> None
             s.release(picked)
         return tried.looks
 
-    assert looks(4000) == looks(40) == (200 if strategy == "sticky" and not pinned else 100)
+    assert looks(4000) == looks(40) == 100
 
 
 def test_a_session_does_not_walk_a_ring_on_which_nobody_is_left() -> None:
