@@ -2,9 +2,10 @@
 
 import pytest
 
-from flowrotate.selector.roster import MOST_SCOPES, TRIAL_AFTER
+from flowrotate.selector.ring import POINTS
+from flowrotate.selector.roster import MOST_SCOPES, TRIAL_AFTER, Roster
 from flowrotate.selector.standing import Terms
-from flowrotate.selector.strategies import POINTS, Wish
+from flowrotate.selector.strategies import Wish
 from flowrotate.verdict import OK
 
 from .test_scopes import NAMES_NO_TIME, fresh, left, of, scoped
@@ -114,7 +115,7 @@ def test_a_report_on_one_that_is_gone_leaves_nothing_behind() -> None:
     known = set(r.members.values())
     kept = [r.disabled, *(scope.until for scope in (r.base, *r.scopes.values()))]
     assert all(set(each) <= known for each in kept)
-    assert {c for _, _, c in r.timers} <= known
+    assert {c for _, _, c in r.timers._heap} <= known
     assert s.has_other(0.0, [], waiting=True)
     for id in "bc":
         s.report(of(s, id), cooldown(5), 429, 0.0)
@@ -213,14 +214,14 @@ def test_what_was_tried_twice_counts_once() -> None:
 def test_many_scopes_do_not_rebuild_the_timers_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     s = fresh("abcdefgh")
     rebuilt = 0
-    whole = type(s._roster)._rebuild_timers
+    whole = type(s._roster)._set_timers
 
-    def counted(self: object) -> None:
+    def counted(self: Roster) -> None:
         nonlocal rebuilt
         rebuilt += 1
-        whole(self)  # type: ignore[arg-type]
+        whole(self)
 
-    monkeypatch.setattr(type(s._roster), "_rebuild_timers", counted)
+    monkeypatch.setattr(type(s._roster), "_set_timers", counted)
     for n in range(MOST_SCOPES):
         for id in "abcdefgh":
             s.report(of(s, id), cooldown(1000 + n), 429, 0.0, f"m{n}")

@@ -1,10 +1,12 @@
 """A request's credentials, explained."""
 
+import pytest
+
 from flowrotate.secret import Secret
 from flowrotate.selector.selector import Selector
-from flowrotate.selector.standing import Credential, Terms
+from flowrotate.selector.standing import BY_HAND, Credential, State, Status, Terms
 from flowrotate.verdict import Action, Verdict
-from flowrotate.why import MOST, explain
+from flowrotate.why import MOST, explain, in_words
 
 
 def selector(*ids: str) -> Selector:
@@ -90,3 +92,30 @@ def test_a_large_pool_is_not_listed_whole() -> None:
     assert said.endswith(
         "k999: served 200; 480 more: skipped; 499 more: ready, it was not their turn"
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (Status("a", State.READY, "", 0, 0, 1, 1, 0, 200), "ready, picked 1, ok 1, failed 0"),
+        (
+            Status("a", State.COOLING, "429", 9.6, 2, 3, 1, 1, 429),
+            "cooling 10 s (429), in flight 2, picked 3, ok 1, failed 1",
+        ),
+        (
+            Status("a", State.DISABLED, BY_HAND, 0, 0, 0, 0, 0, None),
+            "disabled (by hand), picked 0, ok 0, failed 0",
+        ),
+        (
+            Status("a", State.READY, "rpm", 30, 0, 2, 2, 0, 200),
+            "ready, at its rpm for 30 s, picked 2, ok 2, failed 0",
+        ),
+        (
+            Status("a", State.READY, "max_in_flight", 0, 1, 2, 1, 0, 200, 1, (("large", 5.0),)),
+            "ready, at its max_in_flight, cooling 5 s for large, in flight 1, "
+            "picked 2, ok 1, failed 0",
+        ),
+    ],
+)
+def test_a_standing_on_one_line(status: Status, said: str) -> None:
+    assert in_words(status) == said

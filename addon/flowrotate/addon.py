@@ -17,10 +17,9 @@ from .display import answer
 from .options import OPTIONS, current_settings, make_egress, take_deferred
 from .reload import RELOADER
 from .rotator import ROTATOR, Pool
-from .selector.standing import State, Status, show_scope
 from .settings import Settings, SettingsError, find_secrets
 from .sources.resolve import ResolvedPool
-from .why import explain
+from .why import explain, in_words
 from .wishes import scope_of
 
 logger = logging.getLogger(__name__)
@@ -111,7 +110,7 @@ class FlowRotate:
     def status(self) -> Sequence[str]:
         """Every credential of every pool: its state and what it served."""
         return [
-            f"{pool.name}/{status.id}: {_in_words(status)}"
+            f"{pool.name}/{status.id}: {in_words(status)}"
             for pool in ROTATOR.pools.values()
             for status in pool.selector.statuses(ROTATOR.clock())
         ]
@@ -204,18 +203,6 @@ def _tell_pools(pools: Sequence[ResolvedPool]) -> None:
     logger.info("Flow Rotate: pools %s from %s", sizes, path)
     if ctx.options.ssl_insecure:
         logger.warning("ssl_insecure is on: no https request of a pool will go out")
-
-
-def _in_words(s: Status) -> str:
-    """One credential's standing on one line."""
-    left = f" {s.seconds_left:.0f} s" if s.seconds_left else ""
-    if s.state is State.READY:
-        words = [f"ready, at its {s.reason}{' for' * bool(left)}{left}" if s.reason else "ready"]
-    else:
-        words = [f"{s.state}{left}" + (f" ({s.reason})" if s.reason else "")]
-    words += [f"cooling {left:.0f} s for {show_scope(value)}" for value, left in s.scopes]
-    words += [f"in flight {s.in_flight}"] if s.in_flight else []
-    return ", ".join((*words, f"picked {s.picked}", f"ok {s.ok}", f"failed {s.failed}"))
 
 
 def _target(text: str) -> tuple[Pool, str]:

@@ -122,7 +122,10 @@ def not_minted(flow: http.HTTPFlow, passage: Passage, why: MintError) -> None:
 def unanswered(flow: http.HTTPFlow, passage: Passage) -> None:
     """The attempt broke off before there was an answer: that says nothing of the credential."""
     passage.spent += 1
-    _record(flow, passage, None, Verdict(Action.NOTHING), 0.0, None)
+    assert passage.credential
+    nothing = Verdict(Action.NOTHING)
+    passage.pool.selector.report(passage.credential, nothing, None, ROTATOR.clock())
+    _record(flow, passage, None, nothing, 0.0, None)
 
 
 def _record(

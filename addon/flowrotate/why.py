@@ -1,8 +1,8 @@
-"""Why a request went out with these credentials and not with the others, in words. Pure."""
+"""A credential in words: its standing, and why requests went out with others. Pure."""
 
 from collections.abc import Mapping, Sequence
 
-from .selector.standing import BY_HAND, IN_FILE, Outage, State, Status
+from .selector.standing import BY_HAND, IN_FILE, Outage, State, Status, show_scope
 
 MOST = 20
 """Credentials that are listed; of more, only how many there are."""
@@ -64,3 +64,24 @@ def _skipped(status: Status, outage: Outage | None, then: float) -> str:
     how = outage.reason if outage.reason in (BY_HAND, IN_FILE) else f"after {outage.reason}"
     left = f" {outage.until - then:.0f} s" if outage.state is State.COOLING else ""
     return f"skipped, {outage.state}{left} {how}"
+
+
+def in_words(status: Status) -> str:
+    """One credential's standing on one line."""
+    seconds = f"{status.seconds_left:.0f} s" if status.seconds_left else ""
+    words = [
+        _standing(status, seconds),
+        *(f"cooling {left:.0f} s for {show_scope(value)}" for value, left in status.scopes),
+        f"in flight {status.in_flight}" if status.in_flight else "",
+        f"picked {status.picked}, ok {status.ok}, failed {status.failed}",
+    ]
+    return ", ".join(filter(None, words))
+
+
+def _standing(status: Status, seconds: str) -> str:
+    if status.state is not State.READY:
+        reason = f"({status.reason})" if status.reason else ""
+        return " ".join(filter(None, (status.state, seconds, reason)))
+    if not status.reason:
+        return "ready"
+    return f"ready, at its {status.reason}" + (f" for {seconds}" if seconds else "")

@@ -5,7 +5,6 @@ ones stand in an Order. With `cooldown_by`, a cooldown is for the requests of on
 each has an Order of its own while something cools in it.
 """
 
-import heapq
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,21 +17,19 @@ from flowrotate.verdict import Verdict
 from .scopes import Scope
 from .standing import BY_HAND, FULL, IN_FILE, PACED, Credential, Outage, State, Status
 from .strategies import Order
+from .timers import Timers
 
 TRIAL_AFTER = 1800.0
 """Seconds until a disabled credential is tried by one request."""
 MOST_SCOPES = 64
 
-_KEPT_OUTAGES = 8
 _FULL_FOR = 1.0
 """Seconds after which to ask again for one whose requests in flight nobody can foresee."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Roster:
-    """`due` are disabled ones that a request may try. `timers` is a heap of the times at which to
-    look at a credential again: looking too often does no harm.
-    """
+    """`due` are disabled ones that a request may try."""
 
     random: Random
     members: dict[str, Credential] = field(default_factory=dict)
@@ -41,11 +38,9 @@ class Roster:
     base: Scope = field(init=False)
     """Of all requests: its order has the free ones; what cools in it cools for everybody."""
     scopes: OrderedDict[str, Scope] = field(default_factory=OrderedDict)
-    timers: list[tuple[float, int, Credential]] = field(default_factory=list)
+    timers: Timers = field(default_factory=Timers)
     _wanted: tuple[Strategy, bool, int] = ("round-robin", False, 1)
     """Strategy, whether there are pins, and the heaviest weight of a ring."""
-    _pushed: int = 0
-    _most_timers: int = 64
 
     def __post_init__(self) -> None:
         self.base = Scope(self._new_order())
@@ -98,7 +93,7 @@ class Roster:
             self.settle(credential, now)
         for order in self.orders():
             order.refile()
-        self._rebuild_timers()
+        self._set_timers()
 
     def has(self, credential: Credential) -> bool:
         return self.members.get(credential.id) is credential
@@ -158,12 +153,11 @@ class Roster:
         for scope in self.scopes.values():
             self._thaw(credential, scope)
             scope.forget(credential)
-        _end_outages(credential, now)
+        credential.end_outages(now)
         self.settle(credential, now)
 
     def disable(self, credential: Credential, now: float, reason: str) -> None:
-        _end_outages(credential, now)
-        _note_outage(credential, Outage(now, inf, reason, State.DISABLED))
+        credential.note_outage(Outage(now, inf, reason, State.DISABLED))
         credential.state, credential.reason, credential.until = State.DISABLED, reason, 0.0
         credential.trial = inf
         self.due.pop(credential, None)
@@ -183,9 +177,7 @@ class Roster:
         until = scope.cool(credential, verdict, now)
         if until <= running:
             return
-        outage = Outage(now, until, verdict.reason, State.COOLING, scope.value)
-        _end_outages(credential, now, scope.value)
-        _note_outage(credential, outage)
+        credential.note_outage(Outage(now, until, verdict.reason, State.COOLING, value))
         if scope is self.base:
             credential.state, credential.until = State.COOLING, until
             credential.reason = verdict.reason
@@ -221,7 +213,7 @@ class Roster:
         if limit == PACED:
             self._look_at(credential, credential.paced_until())
         if credential.terms.limited:
-            _note_limit(credential, limit, now)
+            credential.note_limit(limit, now)
         ready = credential.state is State.READY and self.has(credential)
         self.set_free(credential, free=ready and not limit)
 
@@ -244,8 +236,8 @@ class Roster:
 
     def catch_up(self, now: float) -> None:
         """Take in what ended meanwhile, the earliest first."""
-        while self.timers and self.timers[0][0] <= now:
-            when, _, credential = heapq.heappop(self.timers)
+        while self.timers.first <= now:
+            when, credential = self.timers.pop()
             if not self.has(credential):
                 continue
             # As of then: what ends later comes back later, though both are over by now.
@@ -257,17 +249,12 @@ class Roster:
                 self.due[credential] = None
 
     def _look_at(self, credential: Credential, when: float) -> None:
-        self._pushed += 1
-        heapq.heappush(self.timers, (when, self._pushed, credential))
-        if len(self.timers) > self._most_timers:
-            self._rebuild_timers()
+        self.timers.add(when, credential)
+        if self.timers.too_many:
+            self._set_timers()
 
-    def _rebuild_timers(self) -> None:
-        """Leave out the times that matter no more: they must not pile up."""
-        times = {(when, c) for c in self.members.values() for when in self._times(c)}
-        self.timers = [(when, n, c) for n, (when, c) in enumerate(sorted(times, key=_when))]
-        self._pushed = len(self.timers)
-        self._most_timers = 2 * len(self.timers) + 64
+    def _set_timers(self) -> None:
+        self.timers.replace((when, c) for c in self.members.values() for when in self._times(c))
 
     def _times(self, credential: Credential) -> Iterator[float]:
         if credential.state is State.COOLING:
@@ -281,33 +268,12 @@ class Roster:
                 yield scope.until[credential]
 
     def status(self, credential: Credential, now: float) -> Status:
-        left = 0.0
-        if credential.state is State.COOLING:
-            left = credential.until - now
-        elif credential.limit(now) == PACED:
-            left = credential.paced_until() - now
-        ready = credential.state is State.READY
-        return Status(
-            id=credential.id,
-            state=credential.state,
-            reason=credential.limit(now) if ready else credential.reason,
-            seconds_left=left,
-            in_flight=credential.in_flight,
-            picked=credential.picked,
-            ok=credential.ok,
-            failed=credential.failed,
-            last_status=credential.last_status,
-            weight=credential.terms.weight,
-            scopes=tuple(
-                (value, scope.until[credential] - now)
-                for value, scope in self.scopes.items()
-                if credential in scope.until
-            ),
+        scopes = tuple(
+            (value, scope.until[credential] - now)
+            for value, scope in self.scopes.items()
+            if credential in scope.until
         )
-
-
-def _when(entry: tuple[float, Credential]) -> float:
-    return entry[0]
+        return credential.status(now, scopes)
 
 
 def wait_for(credential: Credential, scope: Scope | None, now: float) -> float:
@@ -318,27 +284,6 @@ def wait_for(credential: Credential, scope: Scope | None, now: float) -> float:
     if credential.limit(now) == FULL:
         times.append(now + _FULL_FOR)
     return max(times) - now
-
-
-def _note_outage(credential: Credential, outage: Outage) -> None:
-    credential.outages = (*credential.outages[1 - _KEPT_OUTAGES :], outage)
-
-
-def _note_limit(credential: Credential, limit: str, now: float) -> None:
-    goes_on = credential.at_limit and credential.at_limit.covers(now)
-    if limit and not goes_on:
-        until = credential.paced_until() if limit == PACED else inf
-        credential.at_limit = Outage(now, until, limit, State.READY)
-    elif credential.at_limit and goes_on and not limit:
-        credential.at_limit = replace(credential.at_limit, ended=now)
-
-
-def _end_outages(credential: Credential, now: float, *scope: str | None) -> None:
-    """Those that go on: all, or those of one scope."""
-    credential.outages = tuple(
-        replace(o, ended=now) if o.covers(now) and (not scope or o.scope in scope) else o
-        for o in credential.outages
-    )
 
 
 def _moves(old: Credential, new: Credential) -> bool:

@@ -10,9 +10,7 @@ A credential's states and what moves it between them (everything not listed chan
 What was disabled by hand, or in the secrets file, only `enable` (or the file) brings back. Any
 other is given to one request every 30 minutes, to see whether it works again (half-open).
 
-A ready credential is free, unless it is at a limit of its own (`rpm`, `max_in_flight`). The free
-ones stand in an Order, which picks by the pool's strategy. With `cooldown_by`, a cooldown is for
-the requests of one value, a scope: each has an Order of its own while something cools in it.
+Who of the ready ones is free, and in which order they stand, is in roster.py.
 """
 
 import threading
@@ -186,7 +184,7 @@ class Selector:
         """Seconds until time alone may make another one free; None if it never does."""
         with self._lock:
             self._catch_up(now)
-            return self._roster.timers[0][0] - now if self._roster.timers else None
+            return self._roster.timers.first - now if self._roster.timers else None
 
     def statuses(self, now: float) -> list[Status]:
         """Every credential's standing, in file order. For people, not for the path of a request."""
@@ -202,17 +200,7 @@ class Selector:
     def outages_at(self, then: float, scope: str | None = None) -> dict[str, Outage | None]:
         """What kept each credential, by id, from being picked at a time in the past."""
         with self._lock:
-            return {
-                c.id: next(
-                    (
-                        o
-                        for o in (*reversed(c.outages), *([c.at_limit] if c.at_limit else ()))
-                        if o.scope in (None, scope) and o.covers(then)
-                    ),
-                    None,
-                )
-                for c in self._roster.members.values()
-            }
+            return {c.id: c.outage_at(then, scope) for c in self._roster.members.values()}
 
     def replace(
         self,
@@ -240,5 +228,5 @@ class Selector:
             credential = self._released.popleft()
             credential.in_flight -= 1
             roster.load_changed(credential, now)
-        if roster.timers and roster.timers[0][0] <= now:
+        if roster.timers.first <= now:
             roster.catch_up(now)

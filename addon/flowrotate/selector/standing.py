@@ -23,6 +23,7 @@ IN_FILE = "in the secrets file"
 FULL = "max_in_flight"
 PACED = "rpm"
 
+KEPT_OUTAGES = 8
 LONGEST_SHOWN = 64
 """Characters of a scope's value."""
 MINUTE = 60.0
@@ -102,6 +103,54 @@ class Credential:
         """When `rpm` allows another request."""
         rpm = self.terms.rpm
         return self.recent[-rpm] + MINUTE if rpm and len(self.recent) >= rpm else -inf
+
+    def note_outage(self, outage: "Outage") -> None:
+        """The latest; another one of the same requests is over then."""
+        cools = outage.state is State.COOLING
+        self.end_outages(outage.since, *((outage.scope,) if cools else ()))
+        self.outages = (*self.outages[1 - KEPT_OUTAGES :], outage)
+
+    def end_outages(self, now: float, *scope: str | None) -> None:
+        """Those that go on: all, or those of one scope."""
+        self.outages = tuple(
+            replace(o, ended=now) if o.covers(now) and (not scope or o.scope in scope) else o
+            for o in self.outages
+        )
+
+    def note_limit(self, limit: str, now: float) -> None:
+        """It is at this limit of its own, or at none."""
+        goes_on = self.at_limit and self.at_limit.covers(now)
+        if limit and not goes_on:
+            until = self.paced_until() if limit == PACED else inf
+            self.at_limit = Outage(now, until, limit, State.READY)
+        elif self.at_limit and goes_on and not limit:
+            self.at_limit = replace(self.at_limit, ended=now)
+
+    def outage_at(self, then: float, scope: str | None) -> "Outage | None":
+        """What kept it from being picked at a time in the past."""
+        limits = [self.at_limit] if self.at_limit else []
+        known = (*reversed(self.outages), *limits)
+        return next((o for o in known if o.scope in (None, scope) and o.covers(then)), None)
+
+    def status(self, now: float, scopes: tuple[tuple[str, float], ...]) -> "Status":
+        left = 0.0
+        if self.state is State.COOLING:
+            left = self.until - now
+        elif self.limit(now) == PACED:
+            left = self.paced_until() - now
+        return Status(
+            id=self.id,
+            state=self.state,
+            reason=self.limit(now) if self.state is State.READY else self.reason,
+            seconds_left=left,
+            in_flight=self.in_flight,
+            picked=self.picked,
+            ok=self.ok,
+            failed=self.failed,
+            last_status=self.last_status,
+            weight=self.terms.weight,
+            scopes=scopes,
+        )
 
     def note_pick(self, now: float) -> None:
         self.picked += 1

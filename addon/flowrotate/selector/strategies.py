@@ -1,9 +1,8 @@
 """Who is next among the credentials that can be picked: the strategies of a pool. Pure.
 
 No pick looks at more credentials than a request has tried already, but for those on a ring that
-cool for requests of its kind. All strategies but
-`sticky` are one queue whose members stand by a number, least first; they differ in the number that
-a credential gets next:
+cool for requests of its kind. All strategies but `sticky` are one queue whose members stand by a
+number, least first; they differ in the number that a credential gets next:
 
     round-robin   the number it was picked at, plus 1/weight: earliest deadline first, which for
                   equal weights is a plain queue, and smooth for others
@@ -12,28 +11,21 @@ a credential gets next:
     fill-first    its place in the file, always
     least-busy    its requests in flight, by weight; the one that waited longest of several
 
-`sticky` adds a ring: a session goes to the next point on it. A credential has many points, so that
-its sessions spread over all others when it leaves, and come back with it.
+`sticky` adds a ring (ring.py), for the requests that have a session.
 """
 
 import math
-from collections.abc import Callable, Collection, Container, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
-from hashlib import blake2b
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 from random import Random
 from typing import Self
 
-from sortedcontainers import SortedDict  # type: ignore[import-untyped]  # it ships no types
-
 from flowrotate.config.spec import Strategy
 
+from .ring import Ring
 from .standing import Credential
-
-POINTS = 128
-"""Of the heaviest credential on the ring; lighter ones have fewer."""
 
 Number = float
 Step = Callable[[Credential, Number, int], Number]
@@ -123,50 +115,6 @@ class Queue:
         if len(self._heap) > 2 * len(self._tickets) + 16:
             self._heap = [e for e in self._heap if self._tickets.get(e[2]) == e[1]]
             heapify(self._heap)
-
-
-class Ring:
-    """Consistent hashing (Karger et al., STOC 1997): only who leaves loses its sessions."""
-
-    def __init__(self, heaviest: int) -> None:
-        self._heaviest = heaviest
-        self._points: SortedDict = SortedDict()
-
-    def enter(self, credential: Credential) -> None:
-        for point in self._points_of(credential):
-            self._points.setdefault(point, credential)
-
-    def leave(self, credential: Credential) -> None:
-        for point in self._points_of(credential):
-            if self._points.get(point) is credential:
-                del self._points[point]
-
-    def pick(
-        self, session: str, tried: Collection[Credential], among: Container[Credential]
-    ) -> Credential | None:
-        """The next on the ring that is `among` those who can be picked."""
-        size = len(self._points)
-        start = self._points.bisect_right(_hash(session))
-        for n in range(start, start + size):
-            credential: Credential = self._points.peekitem(n % size)[1]
-            if credential not in tried and credential in among:
-                return credential
-        return None
-
-    def _points_of(self, credential: Credential) -> tuple[int, ...]:
-        count = max(1, POINTS * credential.terms.weight // self._heaviest)
-        # Of the id, not of the secret: a restart, or a new secret, moves no session.
-        return _points(credential.id, count)
-
-
-@lru_cache(maxsize=4096)
-def _points(id: str, count: int) -> tuple[int, ...]:
-    return tuple(_hash(f"{id}/{n}") for n in range(count))
-
-
-def _hash(text: str) -> int:
-    data = text.encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
 
 
 def _evenly(credential: Credential, number: Number, unit: int) -> Number:
