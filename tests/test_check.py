@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from flowrotate.check import examine, show_host, without_address
+from flowrotate.check import examine, without_address
 from flowrotate.cli import cli
 from flowrotate.demo.proxy import clean_environment
 from flowrotate.hosts import parse_host_rule
+from flowrotate.report import show_host
 
 C = "sk-canary-5f2a"
 

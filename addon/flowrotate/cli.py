@@ -37,8 +37,9 @@ def demo(keep: bool, as_json: bool) -> None:
 @click.option("--offline", is_flag=True, help="A host that does not resolve is a warning.")
 def check(file: str, as_json: bool, offline: bool) -> None:
     """Check FILE, or the secrets file that a proxy would find, and all that it refers to."""
-    from .check import Report, examine, tell
+    from .check import Report, examine
     from .config.section import Problem
+    from .report import tell
 
     found, places = find_secrets(file, os.environ, Path.home(), PACKAGE)
     if found:
