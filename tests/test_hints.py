@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy.http import Headers
 
-from flowrotate.hints import HINTS, Answer, Hint, out_of_money, seconds_named, seconds_parked
+from flowrotate.answers import Answer, out_of_money, seconds_named, seconds_parked
+from flowrotate.hints import HINTS, Hint
 
 WALL = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "hints.md"

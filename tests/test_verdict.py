@@ -2,7 +2,7 @@
 
 import pytest
 
-from flowrotate.hints import Answer
+from flowrotate.answers import Answer
 from flowrotate.verdict import NOTHING, OK, Action, FailRules, Verdict, judge, needs_body
 
 WALL = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT

@@ -7,8 +7,8 @@ from email.utils import format_datetime, parsedate_to_datetime
 
 from mitmproxy import http
 
+from .answers import Answer
 from .display import annotate, tell
-from .hints import Answer
 from .mint.tokens import MintError, NotYetError
 from .passage import Passage
 from .rotator import ROTATOR

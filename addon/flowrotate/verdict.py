@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .hints import BILLING_STATUSES, Answer, out_of_money, seconds_named, seconds_parked
+from .answers import Answer, out_of_money, seconds_named, seconds_parked
+from .hints import BILLING_STATUSES
 
 WITHOUT_MONEY = 3600.0
 """Seconds of a cooldown that somebody's payment ends, or a new day."""
