@@ -99,3 +99,23 @@ def test_a_new_list_of_credentials_wakes() -> None:
         assert waiter.credential.id == "b"
 
     asyncio.run(run())
+
+
+def test_a_loop_that_ended_at_a_bad_moment_stops_no_other() -> None:
+    room, selector = room_of("a", cooling=1000)
+
+    async def enter() -> None:
+        room.enter((), 1000)
+
+    async def wait() -> None:
+        waiter = room.enter((), 2)
+        selector.enable("a", 0)
+        await waiter.wait()
+        assert waiter.credential
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(enter())
+    room._called = True
+    loop.close()
+    room.queue.clear()
+    asyncio.run(wait())

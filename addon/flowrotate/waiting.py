@@ -54,13 +54,16 @@ class WaitingRoom:
 
     def enter(self, tried: Collection[Credential], seconds: float, wish: Wish = ANY) -> Waiter:
         """Stand at the end of the queue."""
-        self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            # What was called in another loop may never run.
+            self._loop, self._called = loop, False
         waiter = Waiter(self, tried, seconds, wish)
         self.queue[waiter] = None
         # Not only the alarm: a credential may have come back since the pick that found none.
         if not self._called:
             self._called = True
-            self._loop.call_soon(self.serve)
+            loop.call_soon(self.serve)
         return waiter
 
     def forget(self, waiter: Waiter) -> None:
