@@ -15,6 +15,7 @@ KNOWN = [
     Secret("q7z", "[rotate:p/short]"),
     Secret("", "[rotate:p/none]"),
     Secret("tab\tcanary", "[rotate:p/tab]"),
+    Secret('q"uo\\te1', "[rotate:p/quoted]"),
 ]
 COMMAND = (
     "sh",
@@ -45,6 +46,7 @@ NOT_SHOWN = "; what it said is not shown, it may hold a secret: run it by hand"
         (b"bad key " + base64.b64encode(C.encode()), "bad key [rotate:p/a]="),
         (b"bad key tab%09canary", "bad key [rotate:p/tab]"),
         (b"bad key tabcanary", "bad key [rotate:p/tab]"),
+        (rb'{"pw":"q\"uo\\te1"}', '{"pw":"[rotate:p/quoted]"}'),
         (b"bad line: words of canary", "bad line: [rotate:p/pem]"),
         (f"{'ab ' * 65}{C}".encode(), ("ab " * 65 + "[rotate:p/a]")[:200]),
         # A part of one, or one that any word may hold.

@@ -6,7 +6,6 @@ import pytest
 
 from flowrotate.config.spec import CredentialSpec, JwtSpec, PoolSpec, Source
 from flowrotate.hosts import HostRule
-from flowrotate.inject import Inject
 from flowrotate.secret import Secret
 
 from .parsing import AS_TEXT, EMPTY_TEXT, READ_IN_NAME, C, lines, read, unknown
@@ -46,19 +45,6 @@ def test_it_becomes_one_pool(name: str) -> None:
         PoolSpec(
             name="flow",
             hosts=(HostRule(True, "flow.ciandt.com", False, 443),),
-            paths=(),
-            methods=(),
-            inject=Inject("header", "Authorization", "Bearer {secret}"),
-            strip=("authorization", "x-api-key", "api-key", "x-goog-api-key"),
-            fail=None,
-            cooldown=None,
-            retries=None,
-            hold=None,
-            browsers=False,
-            strategy="round-robin",
-            sticky=None,
-            cooldown_by=None,
-            pin=(),
             credentials=(
                 credential("primary", 1, 0, entry(1)),
                 credential("flow-2", 2, 1, entry(2)),

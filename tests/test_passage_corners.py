@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from flowrotate import attempt, passage
+from flowrotate import attempt, outcome, passage
 from flowrotate.guard import Refusal
 from flowrotate.mint.tokens import MintError
 from flowrotate.mint.wait import Minting
@@ -112,3 +112,21 @@ def test_who_may_be_the_trial_of_a_disabled_one(streamed: bool, retries: int, fi
     chosen = on_its_way(made)
     assert chosen.wish
     assert chosen.wish.repeatable is fit
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("30", "30"),
+        (" 1.5 ", "1.5"),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", "Wed, 21 Oct 2026 07:28:00 GMT"),
+        ("Wed, 21 Oct 2026 09:28:00 +0200", "Wed, 21 Oct 2026 07:28:00 GMT"),
+        ("Wed, 01 Jan 1000 00:00:00 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -0200", None),
+        ("Bearer sk-canary", None),
+        ("-1", None),
+        ("", None),
+    ],
+)
+def test_a_retry_after_is_shown_as_a_number_or_a_date(sent: str, shown: str | None) -> None:
+    assert outcome.plain_retry_after(sent) == shown

@@ -1,9 +1,7 @@
 """What became of an attempt: the verdict on its answer, for the selector and in the flow."""
 
 import logging
-import re
-from datetime import UTC
-from email.utils import format_datetime, parsedate_to_datetime
+from email.utils import formatdate
 
 from mitmproxy import http
 
@@ -13,6 +11,7 @@ from .mint.tokens import MintError, NotYetError
 from .passage import Passage
 from .rotator import ROTATOR
 from .selector.standing import show_scope
+from .times import http_date, number_of
 from .unpack import start_of
 from .verdict import Action, Verdict, judge, needs_body
 
@@ -174,12 +173,12 @@ def _in_words(id: str, status: int | None, verdict: Verdict, because: str) -> st
 
 def plain_retry_after(value: str) -> str | None:
     """A Retry-After as it may be shown: an upstream could echo anything there."""
-    if re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,9})?", value.strip()):
-        return value.strip()
-    try:
-        return format_datetime(parsedate_to_datetime(value).astimezone(UTC), usegmt=True)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
+    value = value.strip()
+    if number_of(value) is not None:
+        return value
+    date = http_date(value)
+    # Some years can be read, but not written again.
+    return formatdate(date, usegmt=True) if date is not None and 0 <= date < 1e11 else None
 
 
 def expose(passage: Passage, response: http.Response, served: int = -1) -> None:

@@ -25,7 +25,7 @@ _DEEP = re.compile(r"(?:[\[{][^\[\]{}\n]*){40}")
 _SMALL_NUMBER = re.compile(r"[-+]?[0-9]{1,18}")
 _TAG = "tag:yaml.org,2002:"
 
-TOO_DEEP = "nested too deeply: a secrets file needs four levels"
+TOO_DEEP = "nested too deeply: no key needs so many levels"
 TWICE = "is written twice in one mapping: keep one"
 
 

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flowrotate.hosts import parse_host_rule
-from flowrotate.inject import DEFAULT_INJECT
 from flowrotate.secret import Secret
 
 from .credentials import HEAVIEST, parse_name
 from .section import Problem, Section, as_text
 from .sourcespecs import check_key
-from .spec import DEFAULT_STRIP, CredentialSpec, JwtSpec, PoolSpec, Source, alias_of
+from .spec import CredentialSpec, JwtSpec, PoolSpec, Source, alias_of
 
 NAME = "flow"
 HOST = "flow.ciandt.com"
@@ -47,7 +46,8 @@ def read_older(data: Sequence[object], problems: list[Problem]) -> tuple[PoolSpe
         claims = tuple(str(entry[key]) for key in CLAIMS)
         before = found.get(claims)
         found[claims] = replace(before, weight=min(before.weight + 1, HEAVIEST)) if before else spec
-    return (_pool(tuple(found.values())),)
+    pool = PoolSpec(NAME, (parse_host_rule(HOST),), credentials=tuple(found.values()))
+    return (pool,)
 
 
 def _named(entry: dict[object, object]) -> bool:
@@ -86,25 +86,3 @@ def _as_remark(value: object) -> None:
     """What only people read: any text, or none."""
     if value is not None and not isinstance(value, str):
         raise ValueError("must be text: write it in quotes")
-
-
-def _pool(credentials: tuple[CredentialSpec, ...]) -> PoolSpec:
-    return PoolSpec(
-        name=NAME,
-        hosts=(parse_host_rule(HOST),),
-        paths=(),
-        methods=(),
-        inject=DEFAULT_INJECT,
-        strip=DEFAULT_STRIP,
-        fail=None,
-        cooldown=None,
-        retries=None,
-        hold=None,
-        browsers=False,
-        strategy="round-robin",
-        sticky=None,
-        cooldown_by=None,
-        pin=(),
-        credentials=credentials,
-        place="",
-    )

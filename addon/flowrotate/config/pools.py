@@ -126,7 +126,6 @@ def _pool(section: Section, fallback: str) -> PoolSpec:
         sticky=section.one("sticky", text_as(parse_sticky), None),
         cooldown_by=section.one("cooldown_by", text_as(parse_cooldown_by), None),
         pin=section.each("pin", parse_path, (), "empty: leave the key out to mean none"),
-        credentials=(),
         place=section.place,
     )
     if strategy or "strategy" not in section.data:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from flowrotate.hosts import HostRule
-from flowrotate.inject import Inject
+from flowrotate.inject import DEFAULT_INJECT, Inject
 from flowrotate.keys import RequestKey
 from flowrotate.paths import PathRule
 from flowrotate.secret import Secret
@@ -97,21 +97,21 @@ class PoolSpec:
 
     name: str
     hosts: tuple[HostRule, ...]
-    paths: tuple[PathRule, ...]
-    methods: tuple[str, ...]
-    inject: Inject
-    strip: tuple[str, ...]
-    fail: FailRules | None
-    cooldown: int | None
-    retries: int | None
-    hold: int | None
-    browsers: bool
-    strategy: Strategy
-    sticky: RequestKey | None
-    cooldown_by: RequestKey | None
-    pin: tuple[PathRule, ...]
-    credentials: tuple[CredentialSpec, ...]
-    place: str
+    paths: tuple[PathRule, ...] = ()
+    methods: tuple[str, ...] = ()
+    inject: Inject = DEFAULT_INJECT
+    strip: tuple[str, ...] = DEFAULT_STRIP
+    fail: FailRules | None = None
+    cooldown: int | None = None
+    retries: int | None = None
+    hold: int | None = None
+    browsers: bool = False
+    strategy: Strategy = "round-robin"
+    sticky: RequestKey | None = None
+    cooldown_by: RequestKey | None = None
+    pin: tuple[PathRule, ...] = ()
+    credentials: tuple[CredentialSpec, ...] = ()
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What to tell of a failed command: what it said, without secrets, and its likely mistake. Pure."""
 
 import base64
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import quote
@@ -80,6 +81,7 @@ def _hidden(command: Sequence[str], known: Sequence[Secret]) -> Iterator[tuple[s
             data = part.encode("utf-8", "surrogatepass")
             yield part, secret.alias
             yield quote(data, safe=""), secret.alias
+            yield json.dumps(part)[1:-1], secret.alias
             yield data.hex(), secret.alias
             yield base64.b64encode(data).decode().rstrip("="), secret.alias
 
