@@ -1,63 +1,153 @@
-"""The start of a body, without its Content-Encoding (RFC 9110, 8.4). Pure.
+"""Bodies without their Content-Encoding (RFC 9110, 8.4), whole or their start. Pure.
 
-What comes off the wire may break off anywhere, and may be made to blow up: nothing is unpacked
-beyond what is asked for.
+What comes off the wire may break off anywhere, and may be made to blow up: it is unpacked piece by
+piece, and nothing beyond what is asked for.
 """
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from types import ModuleType
+from typing import Any, Protocol
 
 import brotli  # type: ignore[import-untyped]  # it has no types
 
 MOST_ENCODINGS = 3
 LARGEST_WINDOW = 8 * 1024 * 1024
 """Bytes: what a zstd frame on the web may ask for at most (RFC 9659)."""
+PIECE = 64 * 1024
+"""Bytes of what comes out at a time."""
 
 
-def start_of(body: bytes, encoding: str, most: int = 65536) -> bytes:
-    """At most so many bytes; none when they cannot be read, or the encoding is unknown."""
-    names = [name.strip().lower() for name in encoding.split(",", MOST_ENCODINGS)]
-    if len(names) > MOST_ENCODINGS or most < 1:  # for zlib, 0 is no limit
-        return b""
-    for name in reversed(names):
-        decode = _DECODERS.get(name)
+class UnreadableError(ValueError):
+    """A body is not in the encoding that it is said to have."""
+
+
+class Decoder(Protocol):
+    def feed(self, data: bytes, piece: int) -> Iterator[bytes]:
+        """What these bytes unpack to, `piece` bytes at a time (brotli and zstd: some more)."""
+
+
+class Unpacker:
+    """A packed body, as it comes. Raises LookupError for an encoding that nobody here knows."""
+
+    def __init__(self, encoding: str, piece: int = PIECE) -> None:
+        names = [name.strip().lower() for name in encoding.split(",", MOST_ENCODINGS)]
+        if len(names) > MOST_ENCODINGS:
+            raise LookupError(encoding)
+        self._decoders = [_DECODERS[name]() for name in reversed(names)]
+        self._piece = piece
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What comes out of these bytes, piece by piece. Raises UnreadableError."""
+        pieces: Iterable[bytes] = (data,)
+        for decoder in self._decoders:
+            pieces = self._through(decoder, pieces)
         try:
-            body = decode(body, most) if decode else b""
-        except (zlib.error, brotli.error, _zstd.ZstdError):
-            return b""
-    return body[:most]
+            yield from pieces
+        except (zlib.error, brotli.error, _zstd.ZstdError) as e:
+            raise UnreadableError("is not in the encoding that it is said to have") from e
+
+    def _through(self, decoder: Decoder, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            yield from decoder.feed(piece, self._piece)
 
 
-def _identity(body: bytes, most: int) -> bytes:
-    return body[:most]
-
-
-def _gzip(body: bytes, most: int) -> bytes:
-    return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(body, most)
-
-
-def _deflate(body: bytes, most: int) -> bytes:
-    """In zlib's format, as it should be, or raw, as some servers send it."""
+def start_of(body: bytes, encoding: str, most: int = PIECE) -> bytes:
+    """At most so many bytes; none when they cannot be read, or the encoding is unknown."""
+    start = bytearray()
+    if most < 1:  # for zlib, 0 is no limit
+        return b""
     try:
-        return zlib.decompressobj().decompress(body, most)
-    except zlib.error:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(body, most)
+        for piece in Unpacker(encoding, most).feed(body):
+            start += piece
+            if len(start) >= most:
+                break
+    except (LookupError, UnreadableError):
+        return b""
+    return bytes(start[:most])
 
 
-def _brotli(body: bytes, most: int) -> bytes:
-    decoder = brotli.Decompressor()
-    if hasattr(decoder, "can_accept_more_data"):
-        return bytes(decoder.process(body, output_buffer_limit=most))
-    # Before 1.2 there is no limit. So few bytes hold the head of one meta-block at most, and one
-    # makes 16 MiB at most (RFC 7932, 9.2).
-    unpacked, step = bytearray(), 8
-    for start in range(0, len(body), step):
-        unpacked += decoder.process(body[start : start + step])
-        if len(unpacked) >= most:
-            break
-    return bytes(unpacked)
+class _Identity:
+    def feed(self, data: bytes, piece: int) -> Iterator[bytes]:
+        yield from (data[at : at + piece] for at in range(0, len(data), piece))
+
+
+class _Gzip:
+    """One member after the other (RFC 1952, 2.2); what follows that is none is padding."""
+
+    wbits = 16 + zlib.MAX_WBITS
+    more = b"\x1f"
+
+    def __init__(self) -> None:
+        self._member: Any = zlib.decompressobj(self.wbits)
+        self._over = False
+
+    def feed(self, data: bytes, piece: int) -> Iterator[bytes]:
+        while data and not self._over:
+            yield from self._member_of(data, piece)
+            data = self._member.unused_data
+            if self._member.eof and data:
+                self._over = not (self.more and data.startswith(self.more))
+                self._member = zlib.decompressobj(self.wbits)
+
+    def _member_of(self, data: bytes, piece: int) -> Iterator[bytes]:
+        while True:
+            out = self._member.decompress(data, piece)
+            data = self._member.unconsumed_tail
+            if out:
+                yield out
+            if self._member.eof or not (data or len(out) == piece):
+                return
+
+
+class _Deflate(_Gzip):
+    """In zlib's format, as it should be, or raw, as some servers send it."""
+
+    more = b""
+
+    def __init__(self) -> None:
+        self._ahead = b""
+        self._member = None
+        self._over = False
+
+    def feed(self, data: bytes, piece: int) -> Iterator[bytes]:
+        if self._member is None:
+            data = self._ahead = self._ahead + data
+            if len(data) < 2:
+                return
+            # RFC 1950, 2.2: the method, and a checksum of the two bytes.
+            is_zlib = data[0] & 15 == 8 and int.from_bytes(data[:2]) % 31 == 0
+            self._member = zlib.decompressobj(zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS)
+        yield from super().feed(data, piece)
+
+
+class _Brotli:
+    """Before 1.2 it has no limit. So few bytes hold the head of one or two meta-blocks at most, and
+    one makes 16 MiB at most (RFC 7932, 9.2)."""
+
+    step = 8
+
+    def __init__(self) -> None:
+        self._decoder = brotli.Decompressor()
+
+    def feed(self, data: bytes, piece: int) -> Iterator[bytes]:
+        if hasattr(self._decoder, "can_accept_more_data"):
+            yield from self._limited(data, piece)
+            return
+        for at in range(0, len(data), self.step):
+            if self._decoder.is_finished():
+                return
+            if out := self._decoder.process(data[at : at + self.step]):
+                yield out
+
+    def _limited(self, data: bytes, piece: int) -> Iterator[bytes]:
+        while not self._decoder.is_finished():
+            if out := self._decoder.process(data, output_buffer_limit=piece):
+                yield out
+            data = b""
+            if self._decoder.can_accept_more_data():
+                return
 
 
 def _zstd_of_mitmproxy() -> ModuleType:
@@ -70,21 +160,58 @@ def _zstd_of_mitmproxy() -> ModuleType:
     return import_module("zstandard")
 
 
-def _zstandard(body: bytes, most: int) -> bytes:
-    if _zstd.__name__ == "zstandard":
-        decoder = _zstd.ZstdDecompressor(max_window_size=LARGEST_WINDOW)
-        return bytes(decoder.stream_reader(body).read(most))
+class _Zstd:
+    """One frame after the other (RFC 8878, 3.1)."""
+
+    def __init__(self) -> None:
+        self._frame = _zstd_frame()
+
+    def feed(self, data: bytes, piece: int) -> Iterator[bytes]:
+        while data:
+            if self._frame.eof:
+                self._frame = _zstd_frame()
+            out = self._frame.decompress(data, max_length=piece)
+            while out:
+                yield out
+                out = b"" if self._frame.eof else self._frame.decompress(b"", max_length=piece)
+            data = self._frame.unused_data if self._frame.eof else b""
+
+
+class _OldZstd:
+    """The same by the library that mitmproxy 11 brings, which has no limit: so few bytes hold some
+    blocks at most, and one makes 128 KiB at most (RFC 8878, 3.1.1.2.4)."""
+
+    step = 32
+
+    def __init__(self) -> None:
+        self._frame = self._new()
+
+    def feed(self, data: bytes, piece: int) -> Iterator[bytes]:  # noqa: ARG002  # no limit
+        while data:
+            if self._frame.eof:
+                self._frame = self._new()
+            now, data = data[: self.step], data[self.step :]
+            if out := self._frame.decompress(now):
+                yield out
+            if self._frame.eof:
+                data = self._frame.unused_data + data
+
+    def _new(self) -> Any:
+        return _zstd.ZstdDecompressor(max_window_size=LARGEST_WINDOW).decompressobj()
+
+
+def _zstd_frame() -> Any:
     options = {_zstd.DecompressionParameter.window_log_max: LARGEST_WINDOW.bit_length() - 1}
-    return bytes(_zstd.ZstdDecompressor(options=options).decompress(body, max_length=most))
+    return _zstd.ZstdDecompressor(options=options)
 
 
 _zstd = _zstd_of_mitmproxy()
-_DECODERS: Mapping[str, Callable[[bytes, int], bytes]] = {
-    "": _identity,
-    "identity": _identity,
-    "gzip": _gzip,
-    "x-gzip": _gzip,
-    "deflate": _deflate,
-    "br": _brotli,
-    "zstd": _zstandard,
+_DECODERS: Mapping[str, Callable[[], Decoder]] = {
+    "": _Identity,
+    "identity": _Identity,
+    "gzip": _Gzip,
+    "x-gzip": _Gzip,
+    "deflate": _Deflate,
+    "br": _Brotli,
+    "zstd": _OldZstd if _zstd.__name__ == "zstandard" else _Zstd,
 }
