@@ -1,0 +1,1 @@
+"""Secrets that an upstream echoes, replaced by their aliases. Pure."""
