@@ -44,9 +44,9 @@ def test_the_seam_is_there_while_an_addon_is(addon: tuple[FlowRotate, object]) -
     second = FlowRotate()
     assert second.name != addon[0].name
     wire.install(second)
-    assert http_layer.HttpStream is wire.RotatingStream
+    assert http_layer.HttpStream is wire.ScrubbingStream
     addon[0].done()
-    assert http_layer.HttpStream is wire.RotatingStream
+    assert http_layer.HttpStream is wire.ScrubbingStream
     wire.uninstall(second, returning=False)
     assert http_layer.HttpStream is wire.MitmproxyStream
 

@@ -12,7 +12,7 @@ from flowrotate.mint.wait import Minting
 from flowrotate.passage import Passage
 from flowrotate.rotator import ROTATOR
 from flowrotate.secret import Secret
-from flowrotate.wire import RotatingStream
+from flowrotate.wire import ScrubbingStream
 
 from .test_passage import chosen_for, flow, on_its_way, rotator, use
 
@@ -67,7 +67,7 @@ def test_a_stream_that_is_dropped_when_its_turn_has_come_leaves_nothing_in_fligh
         first = on_its_way(flow())
         made = flow()
         assert passage.enter(made) is None
-        stream = RotatingStream.__new__(RotatingStream)
+        stream = ScrubbingStream.__new__(ScrubbingStream)
         stream.flow = made
         steps = stream._letting_go(stream.make_server_connection())
         next(steps)
@@ -80,11 +80,11 @@ def test_a_stream_that_is_dropped_when_its_turn_has_come_leaves_nothing_in_fligh
         assert in_flight() == 0
 
     owner = object()
-    RotatingStream.owners.add(owner)
+    ScrubbingStream.owners.add(owner)
     try:
         asyncio.run(run())
     finally:
-        RotatingStream.owners.discard(owner)
+        ScrubbingStream.owners.discard(owner)
 
 
 def test_a_pool_that_went_and_came_back_is_another_one() -> None:

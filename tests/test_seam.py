@@ -11,6 +11,7 @@ from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.proxy.layers import tls
 from mitmproxy.proxy.layers.http import _http1, _http2
 from mitmproxy.proxy.layers.http._events import RequestProtocolError
+from mitmproxy.proxy.layers.websocket import WebsocketLayer
 
 from flowrotate import wire
 from flowrotate.wire.sealing import RotateHoldHook
@@ -91,6 +92,12 @@ GROUND: dict[str, Callable[[], bool]] = {
         "command" in events.Wakeup.__annotations__
         and parameters(commands.RequestWakeup.__init__) == ["self", "delay"]
     ),
+    "a body that is kept whole is in response_body_buf until its end": lambda: (
+        says(inspect.unwrap(Stream.state_consume_response_body), "bytes", "response_body_buf")
+    ),
+    "a WebSocket's messages come from events() and frame_buf": lambda: (
+        says(inspect.unwrap(WebsocketLayer.relay_messages), "events", "frame_buf", "server_ws")
+    ),
     "our hook is the addon's rotate_hold": lambda: RotateHoldHook.name == "rotate_hold",
 }
 
@@ -103,12 +110,15 @@ OVERRIDDEN = {
     "state_stream_request_body": ["self", "event"],
     "state_wait_for_response_headers": ["self", "event"],
     "start_request_stream": ["self"],
+    "start_response_stream": ["self"],
+    "state_consume_response_body": ["self", "event"],
+    "state_stream_response_body": ["self", "event"],
+    "flow_done": ["self"],
     "make_server_connection": ["self"],
     "handle_protocol_error": ["self", "event"],
 }
 CALLED = {
     "send_response": ["self", "already_streamed"],
-    "flow_done": ["self"],
     "check_killed": ["self", "emit_error_hook"],
     "state_done": ["self", "_"],
     "state_errored": ["self", "_"],
@@ -137,7 +147,7 @@ def test_a_method_is_as_it_was(name: str) -> None:
 def test_what_is_listed_is_what_is_overridden() -> None:
     ours = {
         name
-        for kind in wire.RotatingStream.__mro__
+        for kind in wire.ScrubbingStream.__mro__
         if kind.__module__.startswith("flowrotate.")
         for name in vars(kind)
     }

@@ -18,6 +18,7 @@ def parsed(env: Mapping[str, str] | None = None, **changed: Any) -> Settings:
         "retries": 3,
         "hold": 0,
         "stream": True,
+        "scrub": True,
         "client_token": "",
         "allow_clients": [],
         "expose": False,

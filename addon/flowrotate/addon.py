@@ -11,10 +11,11 @@ from mitmproxy import command, ctx, exceptions, http, version
 from mitmproxy.addonmanager import Loader
 from mitmproxy.flow import Flow
 
-from . import attempt, passage, wire
+from . import attempt, logs, passage, wire
 from .config.spec import ConfigError
 from .display import answer
 from .options import OPTIONS, current_settings, make_egress, take_deferred
+from .ownports import OwnPorts, is_needed
 from .reload import RELOADER
 from .rotator import ROTATOR, Pool
 from .settings import Settings, SettingsError, find_secrets
@@ -26,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 PACKAGE = Path(__file__).resolve().parent
 OLDEST, NEWEST = (11, 0, 2), (13,)
-MITMWEB_MENDED = (11, 1, 2)
-"""Below, mitmweb's API is within reach of proxied requests (mitmproxy's changelog, 11.1.2)."""
 
 _numbers = itertools.count(1)
 
@@ -49,15 +48,18 @@ class FlowRotate:
         self.name = f"flowrotate-{next(_numbers)}"
         self.scripts: Sequence[str] = ()
         self.configured = False
+        self.addons: list[OwnPorts] = []
 
     def load(self, loader: Loader) -> None:
         for name, kind, default, text in OPTIONS:
             loader.add_option(name, kind, default, text)
         take_deferred()
         self.scripts = tuple(ctx.options.scripts) if "scripts" in ctx.options else ()
-        _check_version()
+        found = _check_version()
+        self.addons = [OwnPorts(f"{self.name}-own-ports", is_needed(found))]
         ROTATOR.egress = make_egress()
         wire.install(self)
+        logs.install(self)
         if fingerprint() != LOADED:
             logger.warning(
                 "Flow Rotate's package changed on disk; what runs is the old one: "
@@ -88,6 +90,7 @@ class FlowRotate:
 
     def done(self) -> None:
         RELOADER.stop(self)
+        logs.uninstall(self)
         # On a reload the script is still listed, and comes back at once.
         still = "scripts" in ctx.options and set(self.scripts) <= set(ctx.options.scripts)
         wire.uninstall(self, returning=bool(self.scripts) and still)
@@ -158,16 +161,11 @@ class FlowRotate:
         pool.selector.enable(id, ROTATOR.clock())
 
 
-def _check_version() -> None:
+def _check_version() -> tuple[int, ...]:
     found = tuple(int(n) for n in version.VERSION.split(".")[:3] if n.isdecimal())
     if not OLDEST <= found < NEWEST:
         logger.error("Flow Rotate needs mitmproxy 11.0.2 to 12.x, this is %s", version.VERSION)
-    elif found < MITMWEB_MENDED and "web_port" in ctx.options:
-        logger.warning(
-            "this mitmweb (%s, below 11.1.2) can be reached by requests through the proxy itself: "
-            "use mitmdump, or Python 3.12 and a later mitmproxy",
-            version.VERSION,
-        )
+    return found
 
 
 def _apply() -> None:

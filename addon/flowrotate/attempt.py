@@ -21,6 +21,7 @@ from .outcome import not_minted
 from .passage import Passage, canonical_or_none, check_request, head_of, without_credentials
 from .placement import Fields
 from .rotator import ROTATOR
+from .secret import Secret
 from .selector.standing import Credential
 from .waiting import Waiter
 from .wishes import wish_of
@@ -173,6 +174,7 @@ def seal(
     assert passage.value
     assert passage.credential
     passage.started = ROTATOR.clock()
+    _note_sent(passage, passage.credential, passage.value)
     place_name = pool.placement.name_for(flow.request.is_http2)
     value = passage.value.reveal().encode("ascii")
     # Never indexed: no compression table of a connection may hold a secret (RFC 7541, 7.1.3).
@@ -182,6 +184,13 @@ def seal(
     if passage.credential.terms.headers:
         fields = _with_own(fields, passage.credential, http2=flow.request.is_http2)
     return _with_head(flow.request, fields, path)
+
+
+def _note_sent(passage: Passage, credential: Credential, value: Secret) -> None:
+    """From now on the upstream may echo it, in an answer to this request or to another one."""
+    every = passage.pool.forms(credential, value, passage.token)
+    passage.sent += [forms for forms in every if forms not in passage.sent]
+    ROTATOR.note_sent(every, value)
 
 
 def _with_own(fields: Fields, credential: Credential, *, http2: bool) -> Fields:

@@ -56,6 +56,11 @@ class Inject:
         basic = base64.b64encode(f"{username}:{secret}".encode()).decode("ascii")
         return self.template.replace("{basic}", basic)
 
+    def bare(self, value: str) -> str:
+        """What `render` put into the template."""
+        before, after = re.split("|".join(map(re.escape, _PLACEHOLDERS)), self.template)
+        return value[len(before) : len(value) - len(after)]
+
     def show(self, alias: str) -> str:
         """The value as it may be seen."""
         if self.where == "query":

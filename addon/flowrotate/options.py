@@ -23,6 +23,7 @@ OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("rotate_retries", int, 3, "Further credentials tried per request. 0 turns failover off."),
     ("rotate_hold", int, 0, "Seconds a request may wait when no credential is ready."),
     ("rotate_stream", bool, True, "Pass event streams of matched flows on as they come."),
+    ("rotate_scrub", bool, True, "Write the alias of a secret that an upstream echoes."),
     (
         "rotate_client_token",
         str,
@@ -77,6 +78,7 @@ def current_settings() -> Settings:
         retries=options.rotate_retries,
         hold=options.rotate_hold,
         stream=options.rotate_stream,
+        scrub=options.rotate_scrub,
         client_token=options.rotate_client_token,
         allow_clients=options.rotate_allow_clients,
         expose=options.rotate_expose,

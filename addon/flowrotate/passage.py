@@ -26,6 +26,7 @@ from .mint.tokens import Token
 from .mint.wait import PATIENCE, Minting
 from .placement import Fields, credentials_in, header_values
 from .rotator import ROTATOR, Pool
+from .scrub.forms import Forms
 from .secret import Secret
 from .selector.standing import Credential
 from .selector.strategies import Wish
@@ -68,6 +69,8 @@ class Passage:
     renewing: Credential | None = None
     """A minted credential that was refused, and is to be tried once more with a new token."""
     renewed: list[Credential] = field(default_factory=list)
+    sent: list[Forms] = field(default_factory=list)
+    """What went out with its attempts."""
     attempts: list[dict[str, object]] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     """The attempts in words."""

@@ -6,14 +6,17 @@ instances may live at once. The rotation must not start over with any of them.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .guard import Place, Refusal
 from .hostmap import HostMap
 from .mint.egress import Egress
 from .mint.minter import Minter
+from .mint.mints import JwtMint
+from .mint.tokens import Token
 from .placement import Placement
+from .scrub.forms import Forms, Lately
 from .secret import Secret
 from .selector.selector import Selector
 from .selector.standing import Credential, State, Terms
@@ -21,6 +24,9 @@ from .settings import Settings
 from .sources.resolve import ResolvedPool
 from .verdict import FailRules
 from .waiting import WaitingRoom
+
+LONG_LOGGED = 64
+"""Values whose traces in the log are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,16 @@ class Pool:
         inject = self.resolved.spec.inject
         return Secret(inject.render(secret.reveal(), credential.terms.username), secret.alias)
 
+    def forms(self, credential: Credential, value: Secret, token: Token | None) -> list[Forms]:
+        """How what goes on the wire may come back: `value`, or what it was minted from."""
+        inject = self.resolved.spec.inject
+        blob = inject.bare(value.reveal()) if inject.needs_username else None
+        forms = [Forms.of(token.secret if token else credential.secret, blob)]
+        mint = credential.minter and credential.minter.mint
+        if isinstance(mint, JwtMint):
+            forms.append(Forms.of(mint.key))  # the older plugin's claims hold it
+        return forms
+
 
 @dataclass(slots=True)
 class Rotator:
@@ -85,6 +101,12 @@ class Rotator:
         default_factory=lambda: Egress(lambda: (), lambda: None, {}, lambda: None)
     )
     """How token requests leave this machine."""
+    sent: Lately[Forms] = field(default_factory=Lately)
+    """What went out lately, and upstreams may echo."""
+    logged: Lately[Forms] = field(default_factory=lambda: Lately(LONG_LOGGED))
+    """What went out in the last while, and logs may quote."""
+    on_wire: Lately[Secret] = field(default_factory=lambda: Lately(LONG_LOGGED))
+    """The same with its pool's template, as it is sent."""
     pools: dict[str, Pool] = field(default_factory=dict)
     broken: str = "Flow Rotate is not configured yet"
     """Why it is not known what belongs to a pool. While there is a reason, nothing is forwarded."""
@@ -120,6 +142,13 @@ class Rotator:
         if id not in (s.id for s in pool.selector.statuses(self.clock())):
             raise KeyError(text)
         return pool, id
+
+    def note_sent(self, forms: Iterable[Forms], value: Secret) -> None:
+        """It goes out now: from here on it may come back, or be quoted."""
+        for form in forms:
+            self.sent.note(form)
+            self.logged.note(form)
+        self.on_wire.note(value)
 
     def exhausted(self, pool: Pool, scope: str | None = None) -> Refusal:
         """The answer when no credential is ready: 429 if waiting helps, 503 if not."""

@@ -29,6 +29,7 @@ class Settings:
     retries: int = 3
     hold: int = 0
     stream: bool = True
+    scrub: bool = True
     client_token: Secret | None = None
     allow_clients: tuple[Network, ...] = ()
     expose: bool = False
@@ -45,6 +46,7 @@ def parse_settings(
     retries: int,
     hold: int,
     stream: bool,
+    scrub: bool,
     client_token: str,
     allow_clients: Sequence[str],
     expose: bool,
@@ -67,6 +69,7 @@ def parse_settings(
         retries=take(lambda: _between("rotate_retries", retries, 0, 100, "further credentials"), 0),
         hold=take(lambda: _between("rotate_hold", hold, 0, 86_400, "seconds"), 0),
         stream=stream,
+        scrub=scrub,
         client_token=take(lambda: _token(client_token, env, read), None),
         allow_clients=tuple(
             network

@@ -8,18 +8,18 @@ Seen to work on mitmproxy 11.0.2 and 12.2.3.
 
 from mitmproxy.proxy.layers import http as http_layer
 
-from .failover import RotatingStream
+from .scrubbing import ScrubbingStream
 from .sealing import MitmproxyStream
 
-__all__ = ["MitmproxyStream", "RotatingStream", "install", "uninstall"]
+__all__ = ["MitmproxyStream", "ScrubbingStream", "install", "uninstall"]
 
 
 def install(owner: object) -> None:
     """Put the seam in place. Raises RuntimeError when another addon has changed the same class."""
-    if http_layer.HttpStream not in (MitmproxyStream, RotatingStream):
+    if http_layer.HttpStream not in (MitmproxyStream, ScrubbingStream):
         raise RuntimeError("another addon has replaced mitmproxy's HttpStream")
-    RotatingStream.owners.add(owner)
-    http_layer.HttpStream = RotatingStream  # type: ignore[misc]
+    ScrubbingStream.owners.add(owner)
+    http_layer.HttpStream = ScrubbingStream  # type: ignore[misc]
 
 
 def uninstall(owner: object, *, returning: bool) -> None:
@@ -28,6 +28,6 @@ def uninstall(owner: object, *, returning: bool) -> None:
     `returning`: mitmproxy is about to load the script again. Should that fail, the seam is what
     keeps placeholders from going out: it stays, and refuses what belongs to a pool.
     """
-    RotatingStream.owners.discard(owner)
-    if not RotatingStream.owners and not returning:
+    ScrubbingStream.owners.discard(owner)
+    if not ScrubbingStream.owners and not returning:
         http_layer.HttpStream = MitmproxyStream  # type: ignore[misc]

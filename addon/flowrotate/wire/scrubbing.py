@@ -1,0 +1,200 @@
+"""The way back of what an answer says: a secret in it becomes its alias before anybody sees it.
+
+A head is scrubbed before mitmproxy has it, a body that is kept whole at its end, and one that is
+streamed as it comes. What has to be unpacked for that goes on unpacked: a stream always, a whole
+body only where it was changed.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from mitmproxy import http
+from mitmproxy.proxy import events
+from mitmproxy.proxy.layers.http._events import (
+    HttpEvent,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+    ResponseTrailers,
+)
+from mitmproxy.proxy.layers.websocket import WebsocketLayer
+
+from flowrotate.guard import Refusal, refused
+from flowrotate.passage import Passage, guarded
+from flowrotate.rotator import ROTATOR
+from flowrotate.scrub.body import FEW, Streamed, TooLargeError, is_packed, scrub_whole, streamed
+from flowrotate.scrub.scrubber import Scrubber
+from flowrotate.scrub.stream import Stream, fitted
+from flowrotate.unpack import UnreadableError
+
+from .failover import RotatingStream
+from .messages import scrub_messages
+from .sealing import Steps
+
+T = TypeVar("T")
+
+DIGESTS = ("content-md5", "digest", "content-digest")
+"""Headers about the bytes of a body as it came (RFC 9530, 2)."""
+
+
+class ScrubbingStream(RotatingStream):
+    """One request whose answer shows no secret that went out."""
+
+    scrubber: Scrubber | None = None
+    """None as long as there is no answer, and where none is to be scrubbed."""
+    body: Streamed | None = None
+    """The answer's body, when it is streamed."""
+    tunnel: Stream | None = None
+    """What comes from the upstream after a 101 that leads to no WebSocket."""
+
+    def _prepare(self, passage: Passage, event: ResponseHeaders, served: int) -> None:
+        if passage.sent and ROTATOR.settings.scrub:
+            self.scrubber = Scrubber(passage.sent, ROTATOR.sent)
+            data = event.response.data
+            data.headers.fields = self.scrubber.fields(data.headers.fields)
+            data.reason = self.scrubber.data(data.reason)
+        super()._prepare(passage, event, served)
+
+    def start_response_stream(self) -> Steps:
+        started = guarded(self._start_streaming)
+        if isinstance(started, Refusal):
+            return self._fail(started)
+        steps: Steps = super().start_response_stream()
+        return steps
+
+    def _start_streaming(self) -> None:
+        response = self.flow.response
+        if not (self.scrubber and response):
+            return
+        encoding, kind = _encoding(response), response.headers.get("content-type", "")
+        length = "content-length" in response.headers
+        self.body = streamed(encoding, kind.lower(), length, self.scrubber)
+        if is_packed(encoding):
+            _no_more_packed(response)
+            if length:
+                del response.headers["content-length"]
+                if self.flow.request.http_version == "HTTP/1.1":
+                    # Its end has to be told in another way (RFC 9112, 6.3).
+                    response.headers["Transfer-Encoding"] = "chunked"
+
+    def state_stream_response_body(self, event: HttpEvent) -> Steps:
+        body = self.body
+        if isinstance(event, ResponseTrailers):
+            self._scrub_trailers(event)
+        if body and isinstance(event, ResponseData):
+            pieces = _readable(partial(body.feed, event.data))
+            if isinstance(pieces, Refusal):
+                return self._break_off(pieces)
+            if len(pieces) != 1 or pieces[0] is not event.data:
+                return self._send_on(pieces)
+        steps: Steps = super().state_stream_response_body(event)
+        if body and isinstance(event, ResponseEndOfMessage):
+            return self._after_the_rest(body, steps)
+        return steps
+
+    def _send_on(self, pieces: list[bytes]) -> Steps:
+        # An empty one would be the end of a chunked body.
+        for piece in filter(None, pieces):
+            data = ResponseData(self.stream_id, piece)
+            yield from super().state_stream_response_body(data)
+
+    def _break_off(self, refusal: Refusal) -> Steps:
+        """The client has the head already: all that is left is to let it see the body break."""
+        self.body = None
+        yield from self._detach()
+        yield from super().handle_protocol_error(
+            ResponseProtocolError(self.stream_id, refusal.message)
+        )
+
+    def state_consume_response_body(self, event: HttpEvent) -> Steps:
+        if isinstance(event, ResponseTrailers):
+            self._scrub_trailers(event)
+        elif isinstance(event, ResponseEndOfMessage):
+            done = _readable(self._scrub_whole)
+            if isinstance(done, Refusal):
+                return self._fail(done)
+        steps: Steps = super().state_consume_response_body(event)
+        return steps
+
+    def _scrub_whole(self) -> None:
+        response = self.flow.response
+        if not (self.scrubber and self.response_body_buf and response):
+            return
+        body = bytes(self.response_body_buf)
+        changed = scrub_whole(body, _encoding(response), self.scrubber)
+        self.response_body_buf.clear()
+        self.response_body_buf += changed.body if changed else body
+        if changed:
+            _no_more_packed(response, still=not changed.unpacked)
+            if "content-length" in response.headers:
+                response.headers["content-length"] = str(len(changed.body))
+
+    def _scrub_trailers(self, event: ResponseTrailers) -> None:
+        scrubber, fields = self.scrubber, event.trailers.fields
+        if scrubber:
+            clean = guarded(lambda: scrubber.fields(fields))
+            event.trailers.fields = () if isinstance(clean, Refusal) else clean
+
+    def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> Steps:
+        broken = isinstance(event, ResponseProtocolError)
+        if broken and self.passage and self.passage.sent:
+            # mitmproxy quotes what it could not read.
+            scrubber = Scrubber(self.passage.sent, ROTATOR.sent)
+            clean = guarded(lambda: scrubber.message(event.message))
+            event.message = clean.message if isinstance(clean, Refusal) else clean
+        steps = super().handle_protocol_error(event)
+        if broken and self.body and self.server_state == self.state_stream_response_body:
+            return self._after_the_rest(self.body, steps)
+        return steps
+
+    def _after_the_rest(self, body: Streamed, steps: Steps) -> Steps:
+        rest = guarded(body.end)
+        if isinstance(rest, bytes):
+            yield from self._send_on([rest])
+        yield from steps
+
+    def flow_done(self) -> Steps:
+        yield from super().flow_done()
+        if self.scrubber and isinstance(self.child_layer, WebsocketLayer):
+            scrub_messages(self.child_layer.server_ws, self.scrubber)
+        elif self.scrubber and self.child_layer:
+            self.tunnel = self.scrubber.stream(fitted, FEW)
+
+    def passthrough(self, event: events.Event) -> Steps:
+        if self.tunnel is None or not isinstance(event, ResponseData | ResponseEndOfMessage):
+            steps: Steps = super().passthrough(event)
+            return steps
+        return self._tunnelled(self.tunnel, event)
+
+    def _tunnelled(self, tunnel: Stream, event: ResponseData | ResponseEndOfMessage) -> Steps:
+        got = event.data if isinstance(event, ResponseData) else None
+        data = guarded(tunnel.end if got is None else partial(tunnel.feed, got))
+        if data and isinstance(data, bytes):
+            yield from super().passthrough(ResponseData(self.stream_id, data))
+        if got is None:
+            yield from super().passthrough(event)
+
+
+def _readable(step: Callable[[], T]) -> T | Refusal:
+    """What a step makes of a body, or our answer to one that nobody can make anything of."""
+    return guarded(partial(_attempted, step))
+
+
+def _attempted(step: Callable[[], T]) -> T | Refusal:
+    try:
+        return step()
+    except (UnreadableError, TooLargeError) as e:
+        return refused(502, f"the upstream's answer {e}")
+
+
+def _encoding(response: http.Response) -> str:
+    return ",".join(response.headers.get_all("content-encoding"))
+
+
+def _no_more_packed(response: http.Response, *, still: bool = False) -> None:
+    gone = DIGESTS if still else (*DIGESTS, "content-encoding")
+    for name in gone:
+        response.headers.pop(name, None)
