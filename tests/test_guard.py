@@ -117,6 +117,26 @@ def test_pages_of_other_sites(place: Place, headers: dict[str, str], foreign: bo
     assert is_foreign_page(fields, place) is foreign
 
 
+MOZILLA = "Mozilla/5.0 (X11; Linux x86_64)"
+
+
+@pytest.mark.parametrize(
+    ("agent", "place", "more", "foreign"),
+    [
+        (MOZILLA, http("a.test"), (), True),
+        (MOZILLA, https("a.test"), (), False),
+        (MOZILLA, http("a.test"), ((b"Referer", b"http://a.test/"),), False),
+        ("Mozilla/5.0 (Windows NT; en-US) WindowsPowerShell/5.1", http("a.test"), (), False),
+        ("python-httpx/0.28", http("a.test"), (), False),
+    ],
+)
+def test_on_plain_http_a_browser_that_says_nothing_else_is_a_page(
+    agent: str, place: Place, more: tuple[tuple[bytes, bytes], ...], foreign: bool
+) -> None:
+    fields = ((b"User-Agent", agent.encode()), *more)
+    assert is_foreign_page(fields, place) is foreign
+
+
 def test_the_referer_counts_when_the_client_itself_speaks_plain_http() -> None:
     fields = ((b"Referer", b"http://evil.test/"),)
     assert is_foreign_page(fields, https("a.test"), client_tls=False)

@@ -135,8 +135,9 @@ def is_foreign_page(fields: Fields, place: Place, client_tls: bool = True) -> bo
     Browsers set these three by themselves and no script can forge them (Fetch, forbidden
     request-headers): https://fetch.spec.whatwg.org/#forbidden-request-header
     """
+    plain = not (place.tls and client_tls)
     if _FROM_BROWSERS.isdisjoint([name.lower() for name, _ in fields]):
-        return False
+        return plain and _is_browser(fields)
     if any(
         v.lower() not in ("none", "same-origin") for v in header_values(fields, b"sec-fetch-site")
     ):
@@ -144,9 +145,14 @@ def is_foreign_page(fields: Fields, place: Place, client_tls: bool = True) -> bo
     if any(_page_origin(v) != place.origin for v in header_values(fields, b"origin")):
         return True
     # Browsers leave Sec-Fetch-* out on plain http, and Origin on a GET.
-    plain = not (place.tls and client_tls)
     referers = header_values(fields, b"referer") if plain else []
     return any(_page_origin(v) != place.origin for v in referers)
+
+
+def _is_browser(fields: Fields) -> bool:
+    """Whether a browser sent it, on plain http, where a page can have all the rest left out."""
+    agents = header_values(fields, b"user-agent")
+    return any(a.startswith("Mozilla/") and "PowerShell" not in a for a in agents)
 
 
 def _page_origin(url: str) -> str:
