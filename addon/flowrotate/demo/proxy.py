@@ -132,10 +132,14 @@ class Proxy:
         assert found
         return found
 
-    def stop(self) -> int:
+    def stop(self, by: signal.Signals = signal.SIGINT) -> int:
         """Ask it to end, as Ctrl-C does, and return the exit status."""
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(by)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Its exit status, when it has ended by itself or is about to."""
         try:
             status = self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
