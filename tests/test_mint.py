@@ -784,7 +784,7 @@ CREDENTIALS = "check client_id, client_secret, scope and refresh_token"
         (200, {}, b'{"access_token": "canary one"}', UNUSABLE),
         (200, {}, b'{"access_token": "canary\\r\\nX: y"}', UNUSABLE),
         (200, {}, '{"access_token": "canáry"}'.encode(), UNUSABLE),
-        (200, {"Content-Encoding": "gzip"}, gzip.compress(GOOD), UNUSABLE),
+        (200, {"Content-Encoding": "gzip"}, gzip.compress(GOOD, mtime=0), UNUSABLE),
         (
             200,
             {},

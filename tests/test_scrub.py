@@ -164,6 +164,30 @@ def test_how_far_a_body_is_looked_through(
     assert (text.encode() not in scrubber.body(body)) is found
 
 
+@pytest.mark.parametrize("size", [1, 5, 17, 18, 1000, 10_000])
+@pytest.mark.parametrize("ahead", [0, 1, 999, 9_990, 300_000])
+def test_a_lookout_sees_it_wherever_the_pieces_end(
+    scrubber: Scrubber, ahead: int, size: int
+) -> None:
+    body = b"s" * ahead + A.encode() + b"s" * 20_000
+    lookout, other = scrubber.lookout(), scrubber.lookout()
+    for at in range(0, len(body), size):
+        lookout.add(body[at : at + size])
+        other.add(body[at : at + size].replace(b"-", b"+"))
+    assert lookout.sees()
+    assert not other.sees()
+
+
+def test_a_large_body_is_seen_by_its_lookout(scrubber: Scrubber) -> None:
+    body = b"." * (CODED_UNTIL + 1) + A.encode() + b"."
+    seen, unseen = scrubber.lookout(), scrubber.lookout()
+    seen.add(body)
+    assert scrubber.body(body, seen).endswith(ALIAS.encode() + b".")
+    assert scrubber.body(body, unseen) is body
+    # A small one does not need it.
+    assert scrubber.body(A.encode() + b".", unseen) == ALIAS.encode() + b"."
+
+
 def test_what_is_found_anywhere_is_replaced_everywhere(scrubber: Scrubber) -> None:
     body = A.encode() + b"." * (CODED_UNTIL + 1) + CODED.encode() + B.encode()
     out = scrubber.body(body)

@@ -92,11 +92,11 @@ GROUND: dict[str, Callable[[], bool]] = {
         "command" in events.Wakeup.__annotations__
         and parameters(commands.RequestWakeup.__init__) == ["self", "delay"]
     ),
-    "a body that is kept whole is in response_body_buf until its end": lambda: (
-        says(inspect.unwrap(Stream.state_consume_response_body), "bytes", "response_body_buf")
+    "a body that is kept whole is in response_body_buf until its end": lambda: says(
+        inspect.unwrap(Stream.state_consume_response_body), "bytes", "response_body_buf"
     ),
-    "a WebSocket's messages come from events() and frame_buf": lambda: (
-        says(inspect.unwrap(WebsocketLayer.relay_messages), "events", "frame_buf", "server_ws")
+    "a WebSocket's messages come from events() and frame_buf": lambda: says(
+        inspect.unwrap(WebsocketLayer.relay_messages), "events", "frame_buf", "server_ws"
     ),
     "our hook is the addon's rotate_hold": lambda: RotateHoldHook.name == "rotate_hold",
 }

@@ -24,6 +24,7 @@ Factory = Callable[..., logging.LogRecord]
 
 _owners: set[object] = set()
 _before: Factory = logging.LogRecord
+_QUOTED = re.compile(r"\bb'(?:[^'\\]|\\.)*|\bb\"(?:[^\"\\]|\\.)*")
 _huffman = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
 
 
@@ -72,13 +73,15 @@ def scrubbed(text: str) -> str:
     token = ROTATOR.settings.client_token
     own = [Forms.of(token)] if token else []
     text = Scrubber(own, ROTATOR.logged).message(text)
-    if "b'" not in text and 'b"' not in text:
-        return text
     if "\\x" in text:
         for value in ROTATOR.on_wire.items:
             for packed in _packed(value):
                 text = text.replace(packed, value.alias)
-    return _credentials(_names()).sub(_without_value, text)
+    lines, pairs, params = _credentials(_names())
+    if "b'" in text or 'b"' in text:
+        text = pairs.sub(_without_value, text)
+        text = _QUOTED.sub(lambda found: lines.sub(_without_value, found[0]), text)
+    return params.sub(_without_value, text)
 
 
 @lru_cache(128)
@@ -95,12 +98,19 @@ def _names() -> tuple[frozenset[bytes], frozenset[bytes]]:
 
 
 @lru_cache(8)
-def _credentials(names: tuple[frozenset[bytes], frozenset[bytes]]) -> re.Pattern[str]:
-    """A header with its value, as it is written or in a list of pairs; a query parameter."""
+def _credentials(names: tuple[frozenset[bytes], frozenset[bytes]]) -> tuple[re.Pattern[str], ...]:
+    """A header's line in quoted bytes; a header in a list of pairs; a query parameter."""
     headers, params = ("|".join(re.escape(name.decode()) for name in some) for some in names)
-    header = rf"(?i:(?:(?<![\w-])|(?<=\\n))(?:{headers})(?:['\"]?,\s*b?['\"]|\s*:\s*))(?=.)"
-    param = rf"(?<=[?&])(?:{params})=" if params else r"(?!)"
-    return re.compile(rf"(?P<name>{header}|{param})(?P<value>(?:\\[^rn]|[^\\'\"&\s]| (?!HTTP/))+)")
+    header = rf"(?i:(?:(?<![\w-])|(?<=\\n))(?:{headers}))"
+    # A line goes on where the next one begins with a blank (RFC 9112, 5.2).
+    line = r"(?P<value>(?:\\r\\n(?: |\\t)|\\[^rn]|[^\\])+)"
+    value = r"(?P<value>(?:(?!(?P=quote))[^\\]|\\.)+)"
+    param = rf"(?P<name>(?<=[?&])(?:{params})=)" if params else r"(?P<name>(?!))"
+    return (
+        re.compile(rf"(?P<name>{header}\s*:(?: |\\t)*){line}"),
+        re.compile(rf"(?P<name>{header}['\"],\s*b?(?P<quote>['\"])){value}"),
+        re.compile(rf"{param}(?P<value>(?:\\[^rn]|[^\\&\s'\"])+)"),
+    )
 
 
 def _without_value(found: re.Match[str]) -> str:

@@ -74,7 +74,7 @@ class _Identity:
 
 
 class _Gzip:
-    """One member after the other (RFC 1952, 2.2); what follows that is none is padding."""
+    """One member after the other (RFC 1952, 2.2), zeros between them or not; no more than that."""
 
     wbits = 16 + zlib.MAX_WBITS
     more = b"\x1f"
@@ -85,11 +85,14 @@ class _Gzip:
 
     def feed(self, data: bytes, piece: int) -> Iterator[bytes]:
         while data and not self._over:
-            yield from self._member_of(data, piece)
-            data = self._member.unused_data
-            if self._member.eof and data:
-                self._over = not (self.more and data.startswith(self.more))
-                self._member = zlib.decompressobj(self.wbits)
+            if self._member.eof:
+                data = data.lstrip(b"\0")
+                if data:
+                    self._over = not data.startswith(self.more)
+                    self._member = zlib.decompressobj(self.wbits)
+            else:
+                yield from self._member_of(data, piece)
+                data = self._member.unused_data
 
     def _member_of(self, data: bytes, piece: int) -> Iterator[bytes]:
         while True:
@@ -104,7 +107,7 @@ class _Gzip:
 class _Deflate(_Gzip):
     """In zlib's format, as it should be, or raw, as some servers send it."""
 
-    more = b""
+    more = b"\0"  # none: zeros are skipped
 
     def __init__(self) -> None:
         self._ahead = b""
@@ -130,24 +133,19 @@ class _Brotli:
 
     def __init__(self) -> None:
         self._decoder = brotli.Decompressor()
+        self._has_limit = hasattr(self._decoder, "can_accept_more_data")
 
     def feed(self, data: bytes, piece: int) -> Iterator[bytes]:
-        if hasattr(self._decoder, "can_accept_more_data"):
-            yield from self._limited(data, piece)
-            return
-        for at in range(0, len(data), self.step):
-            if self._decoder.is_finished():
-                return
-            if out := self._decoder.process(data[at : at + self.step]):
-                yield out
+        limit = {"output_buffer_limit": piece} if self._has_limit else {}
+        step = len(data) if self._has_limit else self.step
+        for at in range(0, len(data), step or 1):
+            yield from self._out_of(data[at : at + step], limit)
 
-    def _limited(self, data: bytes, piece: int) -> Iterator[bytes]:
-        while not self._decoder.is_finished():
-            if out := self._decoder.process(data, output_buffer_limit=piece):
-                yield out
+    def _out_of(self, data: bytes, limit: Mapping[str, int]) -> Iterator[bytes]:
+        # It keeps some back until it is asked again, with or without a limit.
+        while not self._decoder.is_finished() and (out := self._decoder.process(data, **limit)):
+            yield out
             data = b""
-            if self._decoder.can_accept_more_data():
-                return
 
 
 def _zstd_of_mitmproxy() -> ModuleType:

@@ -30,6 +30,7 @@ http {{
             if ($limited) {{ add_header Retry-After $arg_after always; return 429 '{{}}'; }}
             return 200 '{json}';
         }}
+        location = /large.json {{ root {folder}; }}
         location /events {{
             if ($limited) {{ return 429 '{{}}'; }}
             default_type text/event-stream;
@@ -66,11 +67,17 @@ def nginx(folder: Path, authority: Authority) -> Iterator[int]:
 
 @contextmanager
 def mitmdump(
-    folder: Path, authority: Authority, port: int, keys: Sequence[str], script: Path | None = None
+    folder: Path,
+    authority: Authority,
+    port: int,
+    keys: Sequence[str],
+    script: Path | None = None,
+    mode: str | None = None,
+    **more: str,
 ) -> Iterator[Proxy]:
-    """In reverse mode before nginx; without keys, bare (with a script of its own, if any)."""
+    """In reverse mode before nginx, if not in another; without keys bare, or with `script`."""
     folder.mkdir()
-    options: dict[str, str] = {"flow_detail": "0"}
+    options: dict[str, str] = {"flow_detail": "0", **more}
     if keys:
         file = folder / "secrets.json"
         file.touch(mode=0o600)
@@ -78,7 +85,7 @@ def mitmdump(
         file.write_text(json.dumps(pool))
         options["rotate_secrets"] = str(file)
     scripts = [SCRIPT] if keys else [script] if script else []
-    mode = f"reverse:https://localhost:{port}"
+    mode = mode or f"reverse:https://localhost:{port}"
     with Proxy(folder, trust=authority.ca, options=options, scripts=scripts, mode=mode) as proxy:
         pin(proxy.pid, PROXY_CORE)
         yield proxy

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from flowrotate.unpack import Unpacker, UnreadableError
 
-from .scrubber import Scrubber
+from .scrubber import Lookout, Scrubber
 from .stream import Stream, Write, alone, fitted
 
 LOOKED_THROUGH = 128 * 1024 * 1024
@@ -31,9 +31,11 @@ class Whole:
     unpacked: bool
 
 
-def scrub_whole(body: bytes, encoding: str, scrubber: Scrubber) -> Whole | None:
+def scrub_whole(
+    body: bytes, encoding: str, scrubber: Scrubber, lookout: Lookout | None = None
+) -> Whole | None:
     """None when nothing is to be changed. Raises TooLargeError."""
-    raw = scrubber.body(body)
+    raw = scrubber.body(body, lookout)
     packed = is_packed(encoding)
     if raw is body and not (packed and _shows(body, encoding, scrubber)):
         return None

@@ -1,7 +1,6 @@
 """How a secret may be written, and which secrets went out lately. Pure."""
 
 import base64
-import html
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -19,8 +18,19 @@ SHORTEST = 8
 LATELY = 16
 """Values that went out last are looked for in every answer, not only in that to their request."""
 
-_ORDINARY = re.compile(r"[A-Za-z0-9._~-]*")  # no escape of any language changes these
+_ORDINARY = re.compile(r"[A-Za-z0-9._-]*")  # no escape of any language changes these
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_MARKUP = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_PAGES: tuple[dict[str, str], ...] = (
+    {},  # Python without quote
+    {'"': "&quot;", "'": "&#x27;"},  # Python
+    {'"': "&quot;", "'": "&#39;"},  # JavaScript, Ruby
+    {'"': "&quot;", "'": "&#039;"},  # PHP
+    {'"': "&#34;", "'": "&#39;"},  # Jinja, and Go's html
+    {'"': "&#34;", "'": "&#39;", "+": "&#43;"},  # Go's html/template
+    {'"': "&quot;", "'": "&#x27;", "`": "&#x60;", "=": "&#x3D;"},  # Handlebars
+    {'"': "&quot;", "'": "&#39;", "`": "&#x60;", "=": "&#x3D;", "/": "&#x2F;"},  # Mustache
+)
 TELLING = 12
 """Bytes of a form at least, and half of it, that tell it where it breaks off."""
 
@@ -57,7 +67,7 @@ def _forms(secret: Secret, alias: str, blob: str | None) -> Forms:
         plain = dict.fromkeys(_plain(text))
         coded = dict.fromkeys(_coded(text.encode("utf-8", "surrogateescape")))
         if blob:
-            coded[blob.encode("ascii")] = None
+            coded |= dict.fromkeys(_plain(blob))
     every = (*plain, *coded)
     return Forms(
         alias.encode(),
@@ -77,26 +87,45 @@ def _plain(text: str) -> Iterator[bytes]:
     yield text.encode("utf-8", "surrogateescape")
     if _ORDINARY.fullmatch(text):
         return
-    escaped = (quote(text, safe=""), quote(text, safe="/"), quote_plus(text))
-    texts = [*_json(text), html.escape(text), html.escape(text, quote=False), *escaped]
-    for form in texts:
+    escaped = list(_escaped(text))
+    pages = [text.translate({ord(c): to for c, to in (_MARKUP | page).items()}) for page in _PAGES]
+    for form in (*_json(text), *pages, *escaped):
         yield form.encode("utf-8", "surrogateescape")
     for form in escaped:
         yield re.sub("%..", lambda found: found[0].lower(), form).encode()
-    # As mitmproxy quotes bytes in its messages.
-    yield repr(text.encode("utf-8", "surrogateescape"))[2:-1].encode()
+    for form in _quoted(text):
+        yield form.encode("utf-8", "surrogateescape")
+
+
+def _escaped(text: str) -> Iterator[str]:
+    """In URLs and forms: Python, JavaScript (encodeURIComponent, encodeURI), Java."""
+    for safe in ("", "/", "!'()*", ";,/?:@&=+$!*'()#"):
+        yield quote(text, safe=safe)
+    yield quote_plus(text)
+    yield quote_plus(text, safe="*").replace("~", "%7E")
 
 
 def _json(text: str) -> Iterator[str]:
-    """As the writers of JSON escape it: Python, PHP (\\/), Go (\\u003c), .NET (\\u002B)."""
+    """As the writers of JSON escape it: Python, PHP (\\/), Go (\\u003c), .NET (\\u002B), Gson."""
     for ascii_only in (True, False):
         written = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
         yield written
         yield written.replace("/", "\\/")
-        for escaped in (r"[<>&]", r"[<>&'+`]"):
-            lower = re.sub(escaped, lambda found: f"\\u{ord(found[0]):04x}", written)
+        for escaped in (r"[<>&]", r"\\\"|[<>&'+`]", r"[<>&'=]"):
+            lower = re.sub(escaped, lambda found: f"\\u{ord(found[0][-1]):04x}", written)
             yield lower
             yield re.sub(r"\\u....", lambda found: "\\u" + found[0][2:].upper(), lower)
+
+
+def _quoted(text: str) -> Iterator[str]:
+    """As mitmproxy quotes bytes and texts in its messages.
+
+    Whether a ' in it is escaped depends on what else is quoted: with both marks behind it, it is.
+    """
+    data = text.encode("utf-8", "surrogateescape")
+    for written in (repr(data + b"'\"")[2:-4], repr(text + "'\"")[1:-4]):
+        yield written
+        yield written.replace("\\'", "'")
 
 
 def _coded(text: bytes) -> Iterator[bytes]:
@@ -107,6 +136,10 @@ def _coded(text: bytes) -> Iterator[bytes]:
         core = written[first : (ahead + len(text)) * 8 // 6]
         yield core
         yield core.translate(_URL_SAFE)
+        # In a URL, and in JSON as PHP and .NET write it.
+        yield core.replace(b"/", b"%2F").replace(b"+", b"%2B")
+        yield core.replace(b"/", b"\\/")
+        yield core.replace(b"+", b"\\u002B")
     yield text.hex().encode()
     yield text.hex().upper().encode()
 

@@ -9,12 +9,14 @@ from flowrotate.placement import Fields
 
 from .forms import Forms, Lately
 from .stream import ALL, Look, Stream, Write, alone
-from .texts import broken_off, every_of, plain_of
+from .texts import Texts, broken_off, every_of, plain_of
 
 LATELY_UNTIL = 64 * 1024
-CODED_UNTIL = 512 * 1024
+CODED_UNTIL = 256 * 1024
 """Bytes of a body. Up to the first limit, every form of all that went out lately is looked for; up
 to the second, every form of what its own request carried, and from there on the plain ones."""
+PIECES = 16
+"""Pieces of a body, of 16 KiB each as a rule, that are looked through at once."""
 
 
 class Scrubber:
@@ -41,7 +43,7 @@ class Scrubber:
         for f in forms:
             for text, half in zip(f.every, f.halves, strict=True):
                 data = _without_half(data, text, half, f.alias)
-        return data.decode("utf-8", "surrogatepass")
+        return data.decode("utf-8", "replace")  # it may have broken off within a letter
 
     def fields(self, fields: Fields) -> Fields:
         """Header fields: aliases in the values; a field whose name shows a secret is left out."""
@@ -56,15 +58,25 @@ class Scrubber:
             if not any(text in name.lower() for text in lower)
         )
 
-    def body(self, body: bytes) -> bytes:
-        """A whole body; the very same when nothing is to be changed."""
+    def body(self, body: bytes, lookout: "Lookout | None" = None) -> bytes:
+        """A whole body; the very same when nothing is to be changed.
+
+        `lookout` has had all its pieces.
+        """
         forms = self._sent.beside(self._own)
         found = broken_off(body, 0, forms) or any(
             body.find(text, 0, until + len(text)) >= 0
+            if until < ALL or not lookout
+            # Here it is not in the processor's cache any more.
+            else lookout.sees()
             for until, texts in self._look(len(body))
             for text in texts.every
         )
         return _replaced(body, forms) if found else body
+
+    def lookout(self) -> "Lookout":
+        """For a large body that is kept whole, while it comes in."""
+        return Lookout(plain_of(tuple(self._own)))
 
     def stream(self, write: Write = alone, least: int = 1) -> Stream:
         """For a body that is passed on as it comes."""
@@ -78,6 +90,36 @@ class Scrubber:
             yield CODED_UNTIL, every_of(own)
         if size > CODED_UNTIL:
             yield ALL, plain_of(own)
+
+
+class Lookout:
+    """Whether one of some texts is in a body, told piece by piece: a large one that has come in is
+    not in the processor's cache any more, and twice as slow to look through."""
+
+    __slots__ = ("_edge", "_found", "_pieces", "_texts")
+
+    def __init__(self, texts: Texts) -> None:
+        self._texts = texts
+        self._pieces: list[bytes] = []
+        self._edge = b""
+        self._found = False
+
+    def add(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        if len(self._pieces) == PIECES:
+            self.sees()
+
+    def sees(self) -> bool:
+        """In what was added up to now."""
+        edge, size = self._edge, self._texts.longest
+        for piece in self._pieces:
+            for text in self._texts.every:
+                if text in piece or text in edge + piece[:size]:
+                    self._found = True
+            edge = piece[-size:] if len(piece) >= size else (edge + piece)[-size:]
+        self._edge = edge
+        self._pieces.clear()
+        return self._found
 
 
 def _replaced(data: bytes, forms: tuple[Forms, ...]) -> bytes:

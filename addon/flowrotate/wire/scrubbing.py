@@ -5,12 +5,14 @@ streamed as it comes. What has to be unpacked for that goes on unpacked: a strea
 body only where it was changed.
 """
 
+import codecs
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mitmproxy import http
 from mitmproxy.proxy import events
+from mitmproxy.proxy.layers.http import _events
 from mitmproxy.proxy.layers.http._events import (
     HttpEvent,
     RequestProtocolError,
@@ -26,7 +28,7 @@ from flowrotate.guard import Refusal, refused
 from flowrotate.passage import Passage, guarded
 from flowrotate.rotator import ROTATOR
 from flowrotate.scrub.body import FEW, Streamed, TooLargeError, is_packed, scrub_whole, streamed
-from flowrotate.scrub.scrubber import Scrubber
+from flowrotate.scrub.scrubber import Lookout, Scrubber
 from flowrotate.scrub.stream import Stream, fitted
 from flowrotate.unpack import UnreadableError
 
@@ -36,8 +38,13 @@ from .sealing import Steps
 
 T = TypeVar("T")
 
+# 12.x has an enumeration where 11.0 has HTTP statuses; both become RST_STREAM in HTTP/2.
+BROKEN: Any = _events.ErrorCode.GENERIC_SERVER_ERROR if hasattr(_events, "ErrorCode") else 502
+
 DIGESTS = ("content-md5", "digest", "content-digest")
 """Headers about the bytes of a body as it came (RFC 9530, 2)."""
+CODECS = frozenset(("base64", "bz2", "hex", "quopri", "uu", "zlib"))
+"""Python's own, by which mitmproxy shows a body, though they are no encodings of the web."""
 
 
 class ScrubbingStream(RotatingStream):
@@ -47,15 +54,21 @@ class ScrubbingStream(RotatingStream):
     """None as long as there is no answer, and where none is to be scrubbed."""
     body: Streamed | None = None
     """The answer's body, when it is streamed."""
+    lookout: Lookout | None = None
+    """For a body that is kept whole."""
     tunnel: Stream | None = None
     """What comes from the upstream after a 101 that leads to no WebSocket."""
 
     def _prepare(self, passage: Passage, event: ResponseHeaders, served: int) -> None:
         if passage.sent and ROTATOR.settings.scrub:
             self.scrubber = Scrubber(passage.sent, ROTATOR.sent)
+            self.lookout = self.scrubber.lookout()
             data = event.response.data
             data.headers.fields = self.scrubber.fields(data.headers.fields)
             data.reason = self.scrubber.data(data.reason)
+            if _is_codec(_encoding(event.response)):
+                # Nobody looks into such a body here, so mitmproxy shall not either.
+                del event.response.headers["content-encoding"]
         super()._prepare(passage, event, served)
 
     def start_response_stream(self) -> Steps:
@@ -88,7 +101,7 @@ class ScrubbingStream(RotatingStream):
             pieces = _readable(partial(body.feed, event.data))
             if isinstance(pieces, Refusal):
                 return self._break_off(pieces)
-            if len(pieces) != 1 or pieces[0] is not event.data:
+            if not event.data or len(pieces) != 1 or pieces[0] is not event.data:
                 return self._send_on(pieces)
         steps: Steps = super().state_stream_response_body(event)
         if body and isinstance(event, ResponseEndOfMessage):
@@ -106,11 +119,14 @@ class ScrubbingStream(RotatingStream):
         self.body = None
         yield from self._detach()
         yield from super().handle_protocol_error(
-            ResponseProtocolError(self.stream_id, refusal.message)
+            ResponseProtocolError(self.stream_id, refusal.message, BROKEN)
         )
 
     def state_consume_response_body(self, event: HttpEvent) -> Steps:
-        if isinstance(event, ResponseTrailers):
+        if isinstance(event, ResponseData):
+            if self.lookout:
+                self.lookout.add(event.data)
+        elif isinstance(event, ResponseTrailers):
             self._scrub_trailers(event)
         elif isinstance(event, ResponseEndOfMessage):
             done = _readable(self._scrub_whole)
@@ -124,7 +140,7 @@ class ScrubbingStream(RotatingStream):
         if not (self.scrubber and self.response_body_buf and response):
             return
         body = bytes(self.response_body_buf)
-        changed = scrub_whole(body, _encoding(response), self.scrubber)
+        changed = scrub_whole(body, _encoding(response), self.scrubber, self.lookout)
         self.response_body_buf.clear()
         self.response_body_buf += changed.body if changed else body
         if changed:
@@ -192,6 +208,13 @@ def _attempted(step: Callable[[], T]) -> T | Refusal:
 
 def _encoding(response: http.Response) -> str:
     return ",".join(response.headers.get_all("content-encoding"))
+
+
+def _is_codec(encoding: str) -> bool:
+    try:
+        return encoding.lower() == "deflateraw" or codecs.lookup(encoding).name in CODECS
+    except (LookupError, ValueError):
+        return False
 
 
 def _no_more_packed(response: http.Response, *, still: bool = False) -> None:
