@@ -219,6 +219,14 @@ def test_every_host_names_a_host_of_the_pool(authorities: list[str], passes: boo
         (b"GET", b"/", (b"", b"c"), False),
         (b"GET", b"/", (b"Connection", b"close, Authorization"), False),
         (b"GET", b"/", (b"Connection", b"keep-alive"), True),
+        (b"GET", b"/", (b"Connection", b"close, Host"), False),
+        (b"POST", b"/", (b"Content-Length", b"1"), True),
+        (b"POST", b"/", (b"Content-Length", b""), False),
+        (b"POST", b"/", (b"Content-Length", b"1, 1"), False),
+        (b"POST", b"/", (b"Content-Length", b"+1"), False),
+        (b"POST", b"/", (b"Transfer-Encoding", b" Chunked "), True),
+        (b"POST", b"/", (b"Transfer-Encoding", b"gzip, chunked"), False),
+        (b"POST", b"/", (b"Transfer-Encoding", b"identity"), False),
     ],
 )
 def test_what_is_written_means_what_was_checked(
@@ -227,6 +235,16 @@ def test_what_is_written_means_what_was_checked(
     fields = ((b"Host", b"a.test"), field)
     refusal = check_head(method, target, fields, "p", frozenset({b"authorization"}))
     assert (refusal is None) is passes
+
+
+@pytest.mark.parametrize("first", [b"Content-Length", b"Transfer-Encoding"])
+@pytest.mark.parametrize("second", [b"content-length", b"TRANSFER-ENCODING"])
+def test_a_request_has_one_length(first: bytes, second: bytes) -> None:
+    """Even where mitmproxy's own check is off (validate_inbound_headers)."""
+    values = {b"content-length": b"1", b"transfer-encoding": b"chunked"}
+    fields = tuple((name, values[name.lower()]) for name in (first, second))
+    assert check_head(b"POST", b"/", fields, "p", frozenset())
+    assert check_head(b"POST", b"/", fields[:1], "p", frozenset()) is None
 
 
 @pytest.mark.parametrize(

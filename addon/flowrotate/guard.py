@@ -77,7 +77,6 @@ def is_ip(host: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-@lru_cache(1024)
 def is_loopback(address: str) -> bool:
     """Also for IPv4 addresses as a dual-stack socket shows them (::ffff:127.0.0.1)."""
     try:
@@ -174,7 +173,7 @@ def check_rebinding(
 ) -> Refusal | None:
     """G4: in reverse mode, the client's own Host must be this proxy's address or the pool's."""
     for authority in said:
-        name, _ = _split(authority)
+        name, _ = _split(authority) if authority.isascii() else ("", None)
         here = name == "localhost" or is_loopback(name) or (is_ip(name) and name == listening)
         if not here and not hosts.has_name(name):
             return refused(
@@ -210,11 +209,26 @@ def check_head(
         return refused(502, f"pool {pool}: a header's name is none")
     if _LINE_END.search(b" ".join([value for _, value in fields])):
         return refused(502, f"pool {pool}: a header of the request has a line end in it")
+    if not _FRAMING.isdisjoint(names) and not _has_one_length(fields):
+        return refused(502, f"pool {pool}: the request's length can be read in two ways")
     if b"connection" in names:
+        own = own | {b"host"}
         listed = (_listed(value) for name, value in fields if name.lower() == b"connection")
         if not all(own.isdisjoint(items) for items in listed):
             return refused(502, f"pool {pool}: Connection names the credential's header")
     return None
+
+
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
+
+
+def _has_one_length(fields: Fields) -> bool:
+    """As mitmproxy's own check has it, which can be switched off (RFC 9112, 6.3)."""
+    given = [(name.lower(), value) for name, value in fields if name.lower() in _FRAMING]
+    if len(given) != 1:
+        return False
+    name, value = given[0]
+    return value.isdigit() if name == b"content-length" else value.strip().lower() == b"chunked"
 
 
 def _listed(value: bytes) -> set[bytes]:

@@ -3,9 +3,11 @@
 They are mitmproxy's own affair; tests/test_seam.py says so when a release changes them.
 """
 
+from ipaddress import ip_address
 from typing import Any
 
-from mitmproxy.connection import Connection
+from cryptography.x509 import IPAddress
+from mitmproxy.connection import Connection, Server
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.proxy.layers.http import _events
@@ -14,6 +16,8 @@ from mitmproxy.proxy.layers.http._http1 import Http1Client
 from mitmproxy.proxy.layers.http._http2 import Http2Client
 from mitmproxy.proxy.layers.tls import ServerTLSLayer
 from OpenSSL import SSL
+
+from flowrotate.guard import is_ip
 
 Steps = layer.CommandGenerator[Any]
 
@@ -27,13 +31,25 @@ NOBODY = -1
 def verified_name(stream: http_layer.HttpStream) -> str | None:
     """The name for which the server's certificate was verified, by this connection's own mode.
 
-    What the option `ssl_insecure` says now, or said to other connections, does not count.
+    What the option `ssl_insecure` says now, or said to other connections, does not count, nor does
+    a name that a script gave the connection later.
     """
     server = stream.context.server
     for step in _layers(stream, server):
         if isinstance(step, ServerTLSLayer) and step.conn == server and server.tls_established:
-            return server.sni if step.tls.get_verify_mode() & SSL.VERIFY_PEER else None
+            verified = step.tls.get_verify_mode() & SSL.VERIFY_PEER
+            return server.sni if verified and _was_asked_for(server, step.tls) else None
     return None
+
+
+def _was_asked_for(server: Server, tls: SSL.Connection) -> bool:
+    """Whether the handshake was with the name that the connection has now."""
+    name, asked = server.sni or "", tls.get_servername()
+    if asked is not None:
+        return name.encode("ascii" if name.isascii() else "idna").lower() == asked.lower()
+    # An address is not asked for (RFC 6066, 3): its certificate tells.
+    held = server.certificate_list[0].altnames.get_values_for_type(IPAddress)
+    return is_ip(name) and ip_address(name) in held
 
 
 def detach(stream: http_layer.HttpStream) -> Steps:
