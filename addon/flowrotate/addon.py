@@ -97,6 +97,8 @@ class FlowRotate:
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         refusal = passage.guarded(lambda: passage.enter(flow))
+        if refusal and flow not in passage.PASSAGES:
+            passage.bare(flow)
         if refusal and not (flow.response or flow.error):
             # A response and a streamed request at once crash mitmproxy (NotImplementedError).
             flow.request.stream = False

@@ -19,6 +19,7 @@ from mitmproxy import http
 from mitmproxy.proxy.mode_specs import LocalMode, UpstreamMode, WireGuardMode
 
 from . import guard
+from .config.spec import DEFAULT_STRIP
 from .display import annotate, show, tell
 from .guard import Place, Refusal
 from .hosts import canonical
@@ -128,6 +129,20 @@ def guarded(step: Callable[[], T]) -> T | Refusal:
         return step()
     except Exception as fault:
         return own_fault(fault)
+
+
+def bare(flow: http.HTTPFlow) -> None:
+    """Leave nothing in a flow that may be a client's credential, when it is not known whose.
+
+    G5, for a flow that was not admitted because of a fault.
+    """
+    places = [pool.placement for pool in ROTATOR.pools.values()]
+    known = frozenset(name.encode() for name in (*DEFAULT_STRIP, "proxy-authorization"))
+    names = known.union(*(place.headers for place in places))
+    data = flow.request.data
+    data.headers.fields = tuple(f for f in data.headers.fields if f[0].lower() not in names)
+    if any(place.params for place in places):
+        data.path = data.path.partition(b"?")[0]
 
 
 def own_fault(fault: Exception) -> Refusal:

@@ -16,6 +16,9 @@ _ANY, _SEGMENT = "**", "*"
 _MOST_DECODINGS = 3
 _TRICKY = re.compile(r"[^\x21-\x7e]|[%\\#;]|//|/\.")
 # Some servers cut a segment at the semicolon before they look for dots: `/v1/..;/admin`.
+_UP = re.compile(r"/\.\.(/|;|$)")
+_EMPTY = re.compile(r"/(/|;)")
+"""A segment of nothing, or of parameters alone, which some servers drop."""
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]|[/\\]\.{1,2};")
 
 
@@ -149,6 +152,8 @@ def _readings(path: str) -> set[str]:
     if any(_UNSAFE.search(text) for text in decodings):
         return set()
     slashed = {s for text in decodings for s in (text, text.replace("\\", "/"))}
+    if any(_UP.search(s) and _EMPTY.search(s) for s in slashed):
+        return set()  # what `..` leaves then depends on who drops the empty one, and when
     return {path} | {_resolved(p) for s in slashed for p in (s, re.sub("/+", "/", s))}
 
 

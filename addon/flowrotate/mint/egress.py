@@ -9,7 +9,7 @@ import ssl
 import sys
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -42,7 +42,7 @@ class Egress:
 
     listening: Callable[[], Collection[tuple[str, int]]]
     upstream: Callable[[], str | None]
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     own_ca: Callable[[], Path | None]
 
     def proxy_for(self, url: str) -> str | None:

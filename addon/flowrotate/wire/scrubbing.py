@@ -173,11 +173,12 @@ class ScrubbingStream(RotatingStream):
         yield from steps
 
     def flow_done(self) -> Steps:
+        switched = self.flow.response and self.flow.response.status_code == 101
+        if self.scrubber and switched and not self.flow.websocket:
+            self.tunnel = self.scrubber.stream(fitted, FEW)
         yield from super().flow_done()
         if self.scrubber and isinstance(self.child_layer, WebsocketLayer):
             scrub_messages(self.child_layer.server_ws, self.scrubber)
-        elif self.scrubber and self.child_layer:
-            self.tunnel = self.scrubber.stream(fitted, FEW)
 
     def passthrough(self, event: events.Event) -> Steps:
         if self.tunnel is None or not isinstance(event, ResponseData | ResponseEndOfMessage):
@@ -186,7 +187,8 @@ class ScrubbingStream(RotatingStream):
         return self._tunnelled(self.tunnel, event)
 
     def _tunnelled(self, tunnel: Stream, event: ResponseData | ResponseEndOfMessage) -> Steps:
-        got = event.data if isinstance(event, ResponseData) else None
+        # What came right behind the head is a bytearray.
+        got = bytes(event.data) if isinstance(event, ResponseData) else None
         data = guarded(tunnel.end if got is None else partial(tunnel.feed, got))
         if data and isinstance(data, bytes):
             yield from super().passthrough(ResponseData(self.stream_id, data))
