@@ -153,10 +153,12 @@ class Audit:
         headers = {"Authorization": f"Bearer {TOKEN}", "X-Api-Key": MINE, **given}
         if kind == "own":
             headers["X-Own-Key"] = MINE
-        with self.clients[http2].stream("GET", url, headers=headers) as answer:
-            self.got.append(repr(answer.headers.raw).encode())
-            with suppress(httpx.RemoteProtocolError, httpx.ReadError):
-                self.got += answer.iter_raw()
+        body = b""
+        broken = suppress(httpx.RemoteProtocolError, httpx.ReadError)
+        with self.clients[http2].stream("GET", url, headers=headers) as answer, broken:
+            for piece in answer.iter_raw():
+                body += piece
+        self.got += [repr(answer.headers.raw).encode(), body]
         return answer
 
     def echo(self, names: Sequence[str] = SOME, kinds: Sequence[str] = KINDS) -> None:
@@ -194,10 +196,12 @@ class Audit:
         """A request of a client that sees every byte that comes back."""
         host = f"localhost:{port}"
         head = HEAD.format(path=path, host=host, token=TOKEN, connection=connection, more=more)
+        got = b""
         with tunnel(self.proxy, host) as tls, suppress(ConnectionError):
             tls.sendall(head.encode())
             while data := tls.recv(65536):
-                self.got.append(data)
+                got += data
+        self.got.append(got)
 
     def vanish(self) -> None:
         """Clients leave in the middle, or send what is no HTTP."""

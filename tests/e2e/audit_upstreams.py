@@ -20,12 +20,7 @@ import h2.config  # type: ignore[import-untyped, unused-ignore]  # h2 is typed s
 import h2.connection  # type: ignore[import-untyped, unused-ignore]
 import h2.events  # type: ignore[import-untyped, unused-ignore]
 from hpack import Encoder
-from hyperframe.frame import (
-    DataFrame,
-    GoAwayFrame,
-    HeadersFrame,
-    RstStreamFrame,
-)
+from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, RstStreamFrame
 
 from flowrotate.demo.upstream import Raw, Reply, Request
 from tests.test_unpack import raw_deflate, zstd
@@ -93,17 +88,20 @@ def _cut(data: bytes, size: int) -> Any:
     return _pieces(data[at : at + size] for at in range(0, len(data), size))
 
 
-def _packed(name: str, body: bytes, kind: tuple[str, str], size: int = 0) -> Reply:
-    encoding = ("content-encoding", "deflate" if name == "raw" else name)
-    data = {**PACKED, **CODECS}[name](body)
-    return Reply(200, [kind, encoding], _cut(data, size) if size else data)
-
-
-def _packing(name: str, kind: tuple[str, str] = TEXT, size: int = 0) -> "Echo":
-    return lambda g: _packed(name, g.body, kind, size)
-
-
 Echo = Callable[[Given], Reply]
+
+
+def _packed(name: str, kind: tuple[str, str] = TEXT, size: int = 0) -> Echo:
+    """A body, whole or in pieces of so many bytes."""
+    pack, encoding = {**PACKED, **CODECS}[name], "deflate" if name == "raw" else name
+
+    def echo(got: Given) -> Reply:
+        data = pack(got.body)
+        headers = [kind, ("content-encoding", encoding)]
+        return Reply(200, headers, _cut(data, size) if size else data)
+
+    return echo
+
 
 ECHOES: Mapping[str, Echo] = {
     "a body": lambda g: Reply(200, [TEXT], g.body),
@@ -132,8 +130,8 @@ ECHOES: Mapping[str, Echo] = {
     "behind 300 KiB": lambda g: Reply(200, [TEXT], b"." * 300_000 + json.dumps(g.secret).encode()),
     "its end": lambda g: Reply(200, [TEXT], b"." * 100 + g.secret.encode()[:-4]),
     "no gzip": lambda g: Reply(200, [TEXT, ("content-encoding", "gzip")], g.body),
-    **{name: _packing(name) for name in (*PACKED, *CODECS)},
-    **{f"{name} in pieces": _packing(name, EVENTS, 7) for name in (*PACKED, *CODECS)},
+    **{name: _packed(name) for name in (*PACKED, *CODECS)},
+    **{f"{name} in pieces": _packed(name, EVENTS, 7) for name in (*PACKED, *CODECS)},
 }
 """By name, what an upstream sends of what it got."""
 
@@ -165,10 +163,6 @@ BROKEN: Mapping[str, bytes] = {
     "half a gzip": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 999\r\n\r\n{}",
     "HTTP 2": b"\0\0\x40\x04\0\0\0\0\0{}\r\n\r\n",
 }
-
-
-WRITTEN = ("plain", "JSON", "hex", "base64 after 0", "as it came")
-"""How each of BROKEN is written."""
 
 
 def written(got: Given, writing: str) -> str:
@@ -311,7 +305,8 @@ class Http2:
                 tls.sendall(connection.data_to_send())
                 for event in connection.receive_data(tls.recv(65536)):
                     if isinstance(event, h2.events.RequestReceived):
-                        answer = self._answer(event.stream_id, dict(event.headers))
+                        fields = {str(name): str(value) for name, value in event.headers}
+                        answer = self._answer(event.stream_id, fields)
             tls.sendall(answer)
             tls.shutdown(socket.SHUT_WR)
             while tls.recv(65536):

@@ -43,7 +43,7 @@ def test_debugging(world: World) -> None:
     token = world.folder / "token"
     token.write_text(TOKEN + "\n")
     with Audit(world, {"rotate_client_token": f"@{token}", "proxy_debug": "true"}) as a:
-        run(a.proxy, "test.debug")
+        assert run(a.proxy, "test.debug")[0] == 200
         a.echo(["a body"], KINDS)
         a.echo(["header values", "events"], EVERY)
         a.break_off(["plain"], ["secret"])
@@ -59,7 +59,7 @@ def test_debugging(world: World) -> None:
 def test_mitmweb(world: World, free_port: int) -> None:
     """Before, while and after a request is in flight, and intercepted; what is exported then."""
     args = ["--no-web-open-browser", "--web-port", str(free_port)]
-    with Audit(world, {"rotate_client_token": "env:AUDIT_TOKEN"}, args, "mitmweb") as a:
+    with Audit(world, BY_ENV, args, "mitmweb") as a:
         exports, options = world.folder / "exports", world.folder / "options.yaml"
         a.echo(SOME, EVERY)
         a.open_socket("secret")

@@ -165,7 +165,7 @@ def test_token_endpoints_that_fail(world: World) -> None:
     proxy = world.proxy(
         *specs, options=LOUD, args=["-w", str(capture)], scripts=[SCRIPT, CONTROL, INSPECTING]
     )
-    run(proxy, "test.debug")
+    assert run(proxy, "test.debug")[0] == 200
     c = world.client(proxy)
     answers = {name: c.get(upstream.url(f"/{n}/")) for n, name in enumerate(urls)}
     assert [name for (_, name), a in answers.items() if a.status_code == 200] == ["an odd life"] * 2

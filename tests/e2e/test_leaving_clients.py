@@ -344,6 +344,7 @@ def test_while_it_is_served(
             assert next_status(connection, tls, scene.authority) == 200
         leave(tls, "rst" if how == "rst" else "fin")
     until(lambda: "in flight" not in say(scene.proxy, "rotate.status"))
+    until(lambda: say(scene.proxy, "test.waiting") == "0")
     assert re.search(f"pool/a: ({state})", say(scene.proxy, "rotate.status"))
     TOKENS.set()
     for name in held:
