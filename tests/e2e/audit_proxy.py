@@ -60,6 +60,7 @@ HANDSHAKE = (
 HALVES = (
     "GET /secret/x HTTP/1.1\r\nAuthorization: Bearer {mine}",
     "GET /secret/x HTTP/1.1\r\nAuthorization: Bearer {token}\r\nHost: ",
+    "GET /secret/x HTTP/1.1\r\nX-Odd: {token}\r\n",
     "GET /secret/x HTTP/1.1\r\nauthorization: Bearer {mine}\r\nx-api-key: {mine}\r\nhost: x\r\n",
     "GET /secret/x HTTP/1.1\r\nX-Goog-Api-Key: {mine}\r\nApi-Key:{mine}\r\n",
     "GET /secret/x HTTP/1.1\r\nAuthorization:\tBearer\t{mine}",

@@ -178,6 +178,18 @@ def test_a_whole_body_comes_out_as_a_streamed_one(
     assert scrubber.body(text) == through(scrubber.stream(), pieces) == expected
 
 
+@given(scrubbed())
+@examples(100)
+def test_a_lookout_sees_what_is_in_a_whole_body(
+    given: tuple[tuple[Forms, ...], bytes, list[bytes]],
+) -> None:
+    forms, text, pieces = given
+    lookout = Scrubber(forms, Lately()).lookout()
+    for piece in pieces:
+        lookout.add(piece)
+    assert lookout.sees() == any(form in text for f in forms for form in f.plain)
+
+
 PACK = dict(PACKERS)
 PACKED: list[tuple[str, Callable[[bytes], bytes]]] = [
     *PACKERS,
