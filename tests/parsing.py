@@ -1,7 +1,9 @@
 """A secrets file's text, parsed; with the check that nothing which is shown tells a secret."""
 
 from flowrotate.config.pools import parse
-from flowrotate.config.spec import Config, ConfigError
+from flowrotate.config.spec import Config, ConfigError, Source
+from flowrotate.secret import Secret
+from flowrotate.sources.resolve import ResolvedPool
 
 C = "sk-canary-5f2a"
 """In every file below, wherever a value can sit: no message and no repr may show it."""
@@ -20,6 +22,23 @@ def lines(text: str | bytes, name: str = "s.yaml") -> list[str]:
     said = str(ConfigError(name, config.problems)).splitlines()
     assert all(line.startswith(f"{name}: ") for line in said)
     return [line.removeprefix(f"{name}: ") for line in said]
+
+
+def resolved(text: str) -> list[ResolvedPool]:
+    """The pools of a file that has its secrets in it."""
+    config = parse(text.encode(), "x.yaml")
+    assert config.problems == ()
+    return [
+        ResolvedPool(
+            pool,
+            tuple(
+                s
+                for c in pool.credentials
+                if isinstance(c.source, Source) and isinstance(s := c.source.value, Secret)
+            ),
+        )
+        for pool in config.pools
+    ]
 
 
 def short(rest: str, credentials: str = f"[{C}]") -> str:

@@ -16,7 +16,7 @@ from flowrotate.rotator import ROTATOR, Rotator
 from flowrotate.settings import Settings, SettingsError
 from flowrotate.sources import resolve
 
-from .test_rotator import resolved
+from .parsing import resolved
 
 GOOD = "hosts: [a.test]\ncredentials: [sk-canary-1]\n"
 

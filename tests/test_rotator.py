@@ -4,30 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from flowrotate.config.pools import parse
-from flowrotate.config.spec import Source
 from flowrotate.guard import Place
 from flowrotate.rotator import Rotator
-from flowrotate.secret import Secret
 from flowrotate.settings import Settings
-from flowrotate.sources.resolve import ResolvedPool
 from flowrotate.verdict import OK, Action, Verdict
-
-
-def resolved(text: str) -> list[ResolvedPool]:
-    config = parse(text.encode(), "x.yaml")
-    assert config.problems == ()
-    return [
-        ResolvedPool(
-            pool,
-            tuple(
-                s
-                for c in pool.credentials
-                if isinstance(c.source, Source) and isinstance(s := c.source.value, Secret)
-            ),
-        )
-        for pool in config.pools
-    ]
+from tests.parsing import resolved
 
 
 def rotator(*pools: str, now: float = 100.0, settings: Settings | None = None) -> Rotator:

@@ -19,6 +19,7 @@ def parsed(env: Mapping[str, str] | None = None, **changed: Any) -> Settings:
         "hold": 0,
         "stream": True,
         "scrub": True,
+        "passthrough": False,
         "client_token": "",
         "allow_clients": [],
         "expose": False,

@@ -16,6 +16,7 @@ from .config.spec import ConfigError
 from .display import answer
 from .options import OPTIONS, current_settings, make_egress, take_deferred
 from .ownports import OwnPorts, is_needed
+from .passthrough import Passthrough
 from .reload import RELOADER
 from .rotator import ROTATOR, Pool
 from .settings import Settings, SettingsError, find_secrets
@@ -48,7 +49,7 @@ class FlowRotate:
         self.name = f"flowrotate-{next(_numbers)}"
         self.scripts: Sequence[str] = ()
         self.configured = False
-        self.addons: list[OwnPorts] = []
+        self.addons: list[object] = []
 
     def load(self, loader: Loader) -> None:
         for name, kind, default, text in OPTIONS:
@@ -56,7 +57,10 @@ class FlowRotate:
         take_deferred()
         self.scripts = tuple(ctx.options.scripts) if "scripts" in ctx.options else ()
         found = _check_version()
-        self.addons = [OwnPorts(f"{self.name}-own-ports", is_needed(found))]
+        self.addons = [
+            OwnPorts(f"{self.name}-own-ports", is_needed(found)),
+            Passthrough(f"{self.name}-passthrough"),
+        ]
         ROTATOR.egress = make_egress()
         wire.install(self)
         logs.install(self)

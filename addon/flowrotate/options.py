@@ -24,6 +24,7 @@ OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("rotate_hold", int, 0, "Seconds a request may wait when no credential is ready."),
     ("rotate_stream", bool, True, "Pass event streams of matched flows on as they come."),
     ("rotate_scrub", bool, True, "Write the alias of a secret that an upstream echoes."),
+    ("rotate_passthrough", bool, False, "Tunnel connections to hosts in no pool undecrypted."),
     (
         "rotate_client_token",
         str,
@@ -79,6 +80,7 @@ def current_settings() -> Settings:
         hold=options.rotate_hold,
         stream=options.rotate_stream,
         scrub=options.rotate_scrub,
+        passthrough=options.rotate_passthrough,
         client_token=options.rotate_client_token,
         allow_clients=options.rotate_allow_clients,
         expose=options.rotate_expose,

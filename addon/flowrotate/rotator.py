@@ -135,6 +135,10 @@ class Rotator:
                     return pool
         return None
 
+    def is_pooled(self, place: Place) -> bool:
+        """Whether some request to there, with this TLS name, may belong to a pool."""
+        return any(self._hosts.get(place.tls, name, place.port) for name in place.names)
+
     def target(self, text: str) -> tuple[Pool, str]:
         """The pool and credential id that `pool/id` names. Raises KeyError."""
         name, _, id = text.partition("/")

@@ -30,6 +30,7 @@ class Settings:
     hold: int = 0
     stream: bool = True
     scrub: bool = True
+    passthrough: bool = False
     client_token: Secret | None = None
     allow_clients: tuple[Network, ...] = ()
     expose: bool = False
@@ -47,6 +48,7 @@ def parse_settings(
     hold: int,
     stream: bool,
     scrub: bool,
+    passthrough: bool,
     client_token: str,
     allow_clients: Sequence[str],
     expose: bool,
@@ -70,6 +72,7 @@ def parse_settings(
         hold=take(lambda: _between("rotate_hold", hold, 0, 86_400, "seconds"), 0),
         stream=stream,
         scrub=scrub,
+        passthrough=passthrough,
         client_token=take(lambda: _token(client_token, env, read), None),
         allow_clients=tuple(
             network
