@@ -16,18 +16,20 @@ from .config.spec import ConfigError
 from .display import answer
 from .options import OPTIONS, current_settings, make_egress, take_deferred
 from .ownports import OwnPorts, is_needed
+from .pacpage import PacPage
 from .passthrough import Passthrough
+from .presence import Presence
 from .reload import RELOADER
 from .rotator import ROTATOR, Pool
 from .settings import Settings, SettingsError, find_secrets
 from .sources.resolve import ResolvedPool
+from .versions import NEWEST, OLDEST, numbers
 from .why import explain, in_words
 from .wishes import scope_of
 
 logger = logging.getLogger(__name__)
 
 PACKAGE = Path(__file__).resolve().parent
-OLDEST, NEWEST = (11, 0, 2), (13,)
 
 _numbers = itertools.count(1)
 
@@ -60,6 +62,8 @@ class FlowRotate:
         self.addons = [
             OwnPorts(f"{self.name}-own-ports", is_needed(found)),
             Passthrough(f"{self.name}-passthrough"),
+            PacPage(f"{self.name}-pac"),
+            Presence(f"{self.name}-presence"),
         ]
         ROTATOR.egress = make_egress()
         wire.install(self)
@@ -168,7 +172,7 @@ class FlowRotate:
 
 
 def _check_version() -> tuple[int, ...]:
-    found = tuple(int(n) for n in version.VERSION.split(".")[:3] if n.isdecimal())
+    found = numbers(version.VERSION)
     if not OLDEST <= found < NEWEST:
         logger.error("Flow Rotate needs mitmproxy 11.0.2 to 12.x, this is %s", version.VERSION)
     return found

@@ -2,12 +2,15 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from . import __version__
-from .mint.egress import Egress
+from .machine import cli as machine
+from .machine.target import find_target
 from .settings import find_secrets
 
 PACKAGE = Path(__file__).resolve().parent
@@ -18,6 +21,12 @@ SCRIPT = PACKAGE.parent / "flow_rotate.py"
 @click.version_option(__version__)
 def cli() -> None:
     """Flow Rotate: a pool of credentials, rotated onto the requests that mitmproxy forwards."""
+
+
+cli.add_command(machine.env)
+cli.add_command(machine.doctor)
+cli.add_command(machine.run)
+cli.add_command(machine.print_pac)
 
 
 @cli.command()
@@ -43,10 +52,53 @@ def check(file: str, as_json: bool, offline: bool) -> None:
 
     found, places = find_secrets(file, os.environ, Path.home(), PACKAGE)
     if found:
-        report = examine(found, _environment(), offline=offline)
+        report = examine(
+            found, machine.sources_environment(find_target(machine.here())), offline=offline
+        )
     else:
         report = Report("", (Problem("", _missing(places)),))
     sys.exit(tell(report, as_json=as_json))
+
+
+@cli.command()
+@click.option("--listen", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT")
+@click.option(
+    "--mode", "modes", multiple=True, metavar="SPEC", help="As mitmproxy has it: regular."
+)
+@click.option("--secrets", default="", metavar="FILE", help="The secrets file.")
+@click.option("--confdir", default="", metavar="DIR", help="Where mitmproxy's CA is: ~/.mitmproxy.")
+@click.option("--set", "options", multiple=True, metavar="NAME=VALUE", help="An option (README).")
+@click.option("--log", type=click.Path(path_type=Path), help="Append the log there, not to stderr.")
+@click.option("--verbose", "-v", is_flag=True, help="Log every connection, too.")
+@click.option("--quiet", "-q", is_flag=True, help="Log warnings and errors alone.")
+@click.option("--json", "as_json", is_flag=True, help="Say in JSON when it is ready.")
+@click.option("--private-to", type=int, hidden=True, help="End with this process.")
+def serve(
+    listen: str,
+    modes: tuple[str, ...],
+    secrets: str,
+    confdir: str,
+    options: tuple[str, ...],
+    **more: Any,
+) -> None:
+    """Run the proxy without a face: for daily use, as this machine's proxy.
+
+    What is in no pool passes undecrypted. SIGHUP reads the secrets file again, SIGTERM and Ctrl-C
+    let what is under way finish, for up to 10 s.
+    """
+    from .serve.plan import ServeError, make_plan
+    from .serve.run import serve as run_server
+
+    try:
+        plan = make_plan(
+            listen=listen, modes=modes, secrets=secrets, confdir=confdir, options=options
+        )
+    except ServeError as e:
+        raise click.UsageError(str(e)) from e
+    try:
+        sys.exit(run_server(replace(plan, **more)))
+    except ServeError as e:
+        sys.exit(f"flow-rotate serve: {e}")
 
 
 @cli.command()
@@ -62,13 +114,6 @@ def path(secrets: bool) -> None:
     if not found.is_file():
         sys.exit(f"no such secrets file: {found} (FLOW_ROTATE_SECRETS names it)")
     click.echo(found)
-
-
-def _environment() -> dict[str, str]:
-    """For the file's commands: a proxy with the addon, at mitmproxy's own address, is not asked."""
-    own_ca = Path.home() / ".mitmproxy" / "mitmproxy-ca-cert.pem"
-    egress = Egress(lambda: [("127.0.0.1", 8080)], lambda: None, os.environ, lambda: own_ca)
-    return egress.environment()
 
 
 def _missing(places: tuple[Path, ...]) -> str:

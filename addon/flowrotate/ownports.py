@@ -19,8 +19,8 @@ from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from .display import answer
 from .guard import is_loopback, refused
+from .versions import MENDED
 
-MENDED = (11, 1, 2)
 REFUSAL = "this is the proxy's own port: no request goes there through the proxy"
 
 logger = logging.getLogger(__name__)

@@ -73,7 +73,7 @@ def parse_settings(
         stream=stream,
         scrub=scrub,
         passthrough=passthrough,
-        client_token=take(lambda: _token(client_token, env, read), None),
+        client_token=take(lambda: read_token(client_token, env, read), None),
         allow_clients=tuple(
             network
             for n, text in enumerate(allow_clients, 1)
@@ -109,8 +109,13 @@ def _network(n: int, text: str) -> Network:
         ) from e
 
 
-def _token(spec: str, env: Mapping[str, str], read: Callable[[Path], str]) -> Secret | None:
-    """The token that `env:NAME` or `@FILE` leads to; its text itself is never an option."""
+def read_token(
+    spec: str, env: Mapping[str, str], read: Callable[[Path], str] = Path.read_text
+) -> Secret | None:
+    """The token that `env:NAME` or `@FILE` leads to; its text itself is never an option.
+
+    Raises SettingsError.
+    """
     if not spec:
         return None
     if spec.startswith("env:"):

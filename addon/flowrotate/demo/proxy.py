@@ -70,7 +70,8 @@ class Proxy:
             for item in [value] if isinstance(value, str) else value:
                 self.command += ["--set", f"{name}={item}"]
         self.command += args
-        self._env = clean_environment() | {"PYTHONUNBUFFERED": "1"} | dict(env or {})
+        own = {"PYTHONUNBUFFERED": "1", "XDG_STATE_HOME": str(folder.absolute() / "state")}
+        self._env = clean_environment() | own | dict(env or {})
 
     @property
     def url(self) -> str:

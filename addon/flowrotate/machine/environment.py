@@ -1,0 +1,101 @@
+"""The variables that send each stack's requests to the proxy, and let it trust the proxy's CA.
+
+Pure: the files that they name are made by a function that comes in.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+
+from flowrotate.hosts import HostRule
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+REPLACING = (
+    "SSL_CERT_FILE",  # OpenSSL, and with it Python, Ruby, PHP; Go's crypto/x509
+    "REQUESTS_CA_BUNDLE",  # requests: "SSL Cert Verification"
+    "CURL_CA_BUNDLE",  # curl(1), ENVIRONMENT; requests too
+    "GIT_SSL_CAINFO",  # git-config(1), http.sslCAInfo
+    "AWS_CA_BUNDLE",  # AWS SDKs and Tools Reference Guide, "General configuration settings"
+    "PIP_CERT",  # pip's --cert
+    "CARGO_HTTP_CAINFO",  # The Cargo Book, http.cainfo
+)
+"""Each names a file that stands for all that the tool trusts."""
+ADDING = (
+    "NODE_EXTRA_CA_CERTS",  # Node.js, "Command-line API"
+    "DENO_CERT",  # deno help; added to the store that DENO_TLS_CA_STORE names
+)
+"""Each names a file that is trusted beside others."""
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY")
+EVERY = (
+    *PROXIES,
+    *map(str.lower, PROXIES),
+    "NO_PROXY",
+    "no_proxy",
+    *REPLACING,
+    *ADDING,
+    "NODE_USE_ENV_PROXY",
+)
+
+
+BEFORE = "FLOW_ROTATE_BEFORE"
+"""What the variables were before: JSON, null for one that was not set."""
+
+
+def variables(
+    url: str,
+    env: Mapping[str, str],
+    rules: Iterable[HostRule],
+    bundle: Callable[[str], str],
+    ca: str,
+) -> dict[str, str]:
+    """`bundle` makes a file of what a path names ("": the system's roots) and the proxy's CA; `ca`
+    is the path of the CA itself.
+
+    What a variable names already is trusted on: it is part of the bundle that takes its place.
+    """
+    before = what_was(env)
+    own = {name: value for name, value in before.items() if value}
+    made = dict.fromkeys((*PROXIES, *map(str.lower, PROXIES)), url)
+    exempt = no_proxy(own.get("no_proxy") or own.get("NO_PROXY", ""), rules)
+    made |= {"NO_PROXY": exempt, "no_proxy": exempt}
+    # Who names one file for OpenSSL means: these are this machine's roots.
+    usual = own.get("SSL_CERT_FILE", "")
+    made |= {name: bundle(own.get(name, usual)) for name in REPLACING}
+    made |= {name: bundle(own[name]) if name in own else ca for name in ADDING}
+    # Node.js 24.0 and 22.21, "Command-line API": off unless it is asked for.
+    return made | {"NODE_USE_ENV_PROXY": "1", BEFORE: json.dumps(before)}
+
+
+def what_was(env: Mapping[str, str]) -> dict[str, str | None]:
+    """The variables as they were before the first time."""
+    with suppress(ValueError, AttributeError):
+        before = json.loads(env.get(BEFORE, ""))
+        return {name: text if isinstance(text := before.get(name), str) else None for name in EVERY}
+    return {name: env.get(name) for name in EVERY}
+
+
+def undone(env: Mapping[str, str]) -> dict[str, str | None]:
+    """What takes `variables` back; None is for what has to be unset. Empty: nothing was set."""
+    return {**what_was(env), BEFORE: None} if BEFORE in env else {}
+
+
+def no_proxy(present: str, rules: Iterable[HostRule]) -> str:
+    """What goes direct: this machine, and what went direct before; but no host of a pool."""
+    entries = [entry.strip() for entry in present.split(",") if entry.strip()]
+    pooled = list(rules)
+    wanted = (*LOOPBACK, *entries)
+    return ",".join(dict.fromkeys(e for e in wanted if not any(hides(e, r) for r in pooled)))
+
+
+def hides(entry: str, rule: HostRule) -> bool:
+    """Whether a client that obeys this entry could go past the proxy to a host of the rule."""
+    name, port = entry.lower(), ""
+    if entry.count(":") == 1:
+        name, _, port = name.partition(":")
+    if port.isdecimal() and rule.port not in (None, int(port)):
+        return False
+    if name == "*":
+        return True
+    suffix = name.lstrip("*").lstrip(".")
+    return rule.name == suffix or rule.name.endswith(f".{suffix}")

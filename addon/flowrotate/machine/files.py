@@ -1,0 +1,27 @@
+"""Files that are ours: written whole, or not at all. IO."""
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+
+def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write a file whole, in a folder of the user's own. Raises OSError.
+
+    When it returns, the content is on the disk: what is written down before a change must
+    be there after a crash.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(mode)
+        Path(name).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise

@@ -1,0 +1,59 @@
+"""Variables as each shell has them set, and unset. Pure."""
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+
+Write = Callable[[str, str | None], str]
+
+
+def _posix(name: str, value: str | None) -> str:
+    return f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}"
+
+
+def _fish(name: str, value: str | None) -> str:
+    # fish(1), "Quotes": within single ones, \' and \\ alone are escapes.
+    if value is None:
+        return f"set -e {name}"
+    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"set -gx {name} '{quoted}'"
+
+
+def _powershell(name: str, value: str | None) -> str:
+    # about_Quoting_Rules: a single quote within single quotes is doubled.
+    if value is None:
+        return f"Remove-Item Env:{name} -ErrorAction SilentlyContinue"
+    quoted = value.replace("'", "''")
+    return f"$env:{name} = '{quoted}'"
+
+
+def _dotenv(name: str, value: str | None) -> str:
+    # Docker's --env-file takes all behind the = as it is; the others need quotes round blanks only.
+    if value is None:
+        return f"{name}="
+    if re.fullmatch(r"[\w@%+=:,./\\-]*", value):
+        return f"{name}={value}"
+    quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+    return f'{name}="{quoted}"'
+
+
+SHELLS: Mapping[str, Write] = {
+    "bash": _posix,
+    "zsh": _posix,
+    "fish": _fish,
+    "powershell": _powershell,
+    "dotenv": _dotenv,
+}
+
+
+def written(shell: str, values: Mapping[str, str | None]) -> str:
+    """Lines for `shell`, a key of SHELLS."""
+    return "".join(f"{SHELLS[shell](name, value)}\n" for name, value in values.items())
+
+
+def shell_of(env: Mapping[str, str], platform: str) -> str:
+    """The user's own shell, as far as it can be known."""
+    name = re.split(r"[/\\]", env.get("SHELL", ""))[-1].removesuffix(".exe")
+    if name in ("pwsh", "powershell") or (not name and platform == "win32"):
+        return "powershell"
+    return name if name in SHELLS else "bash"

@@ -1,0 +1,67 @@
+"""This proxy, written down for the other commands on this machine, as long as it runs."""
+
+import logging
+import os
+from pathlib import Path
+
+from mitmproxy import ctx
+from mitmproxy.proxy.mode_specs import RegularMode, UpstreamMode
+
+from .guard import is_loopback
+from .machine import proxies
+from .machine.places import places
+from .reload import RELOADER
+from .rotator import ROTATOR
+
+logger = logging.getLogger(__name__)
+
+
+class Presence:
+    """A part of FlowRotate. `private` proxies belong to one `flow-rotate run`."""
+
+    private = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.state = places(os.environ, Path.home()).state
+
+    def running(self) -> None:
+        url = proxy_url()
+        if url is None:
+            return  # no proxy that tools could be told of
+        here = proxies.Running(
+            os.getpid(),
+            url,
+            str(Path(ctx.options.confdir).expanduser().absolute()),
+            str(RELOADER.path.absolute()) if RELOADER.path else "",
+            ROTATOR.wall(),
+            private=Presence.private,
+            token=ctx.options.rotate_client_token,
+            upstream_ca=ctx.options.ssl_verify_upstream_trusted_ca or "",
+        )
+        try:
+            proxies.enter(self.state, here)
+        except OSError as e:
+            # Some run where nothing can be written: then --proxy tells the others.
+            logger.debug("not written down: %s", e.strerror)
+
+    def done(self) -> None:
+        proxies.leave(self.state, os.getpid())
+
+
+def proxy_url() -> str | None:
+    """Where this machine's tools reach it as an HTTP proxy."""
+    servers = ctx.master.addons.get("proxyserver")
+    for server in servers.servers if servers else ():
+        if isinstance(server.mode, (RegularMode, UpstreamMode)):
+            for host, port, *_ in server.listen_addrs:
+                return f"http://{_reachable(host)}:{port}"
+    return None
+
+
+def _reachable(host: str) -> str:
+    if is_loopback(host) and ":" in host:
+        return f"[{host}]"
+    # Who listens everywhere, or on an address of the network, is reached on loopback too, or not.
+    everywhere = host in ("", "::", "0.0.0.0")
+    return "127.0.0.1" if everywhere or is_loopback(host) else host
