@@ -1,5 +1,10 @@
-"""This proxy, written down for the other commands on this machine, as long as it runs."""
+"""This proxy, written down for the other commands on this machine, as long as it runs.
 
+And the certificate bundles of its CA are made anew when the system's roots change: shells that
+have their paths live long.
+"""
+
+import asyncio
 import logging
 import os
 from pathlib import Path
@@ -9,9 +14,13 @@ from mitmproxy.proxy.mode_specs import RegularMode, UpstreamMode
 
 from .guard import is_loopback
 from .machine import proxies
-from .machine.places import places
+from .machine.bundle import renew
+from .machine.places import Places, places
+from .machine.target import CA_NAME
 from .reload import RELOADER
 from .rotator import ROTATOR
+
+RENEW_SECONDS = 60.0
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +32,12 @@ class Presence:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.state = places(os.environ, Path.home()).state
+        self.places = places(os.environ, Path.home())
+        self._renewing: asyncio.Task[None] | None = None
 
     def running(self) -> None:
+        ca = Path(ctx.options.confdir).expanduser() / CA_NAME
+        self._renewing = asyncio.get_running_loop().create_task(keep_renewed(self.places, ca))
         url = proxy_url()
         if url is None:
             return  # no proxy that tools could be told of
@@ -40,13 +52,22 @@ class Presence:
             upstream_ca=ctx.options.ssl_verify_upstream_trusted_ca or "",
         )
         try:
-            proxies.enter(self.state, here)
+            proxies.enter(self.places.state, here)
         except OSError as e:
             # Some run where nothing can be written: then --proxy tells the others.
             logger.debug("not written down: %s", e.strerror)
 
     def done(self) -> None:
-        proxies.leave(self.state, os.getpid())
+        proxies.leave(self.places.state, os.getpid())
+        if self._renewing:
+            self._renewing.cancel()
+
+
+async def keep_renewed(here: Places, ca: Path, every: float = RENEW_SECONDS) -> None:
+    while True:
+        for path in await asyncio.to_thread(renew, here, ca):
+            logger.info("made anew, for the CA or what it stands beside has changed: %s", path)
+        await asyncio.sleep(every)
 
 
 def proxy_url() -> str | None:

@@ -81,8 +81,8 @@ class Bundles:
             return system_roots(self._places.platform, self._run)
         path = Path(source)
         try:
-            files = sorted(path.iterdir()) if path.is_dir() else [path]
-            texts = [_with_line_end(file.read_bytes()) for file in files if file.is_file()]
+            files = [f for f in sorted(path.iterdir()) if f.is_file()] if path.is_dir() else [path]
+            texts = [_with_line_end(file.read_bytes()) for file in files]
         except OSError as e:
             raise BundleError(f"{source}: {e.strerror}: mend the variable that names it") from e
         # In a folder as OpenSSL's `rehash` makes it, each certificate is there twice.

@@ -98,4 +98,5 @@ def hides(entry: str, rule: HostRule) -> bool:
     if name == "*":
         return True
     suffix = name.lstrip("*").lstrip(".")
-    return rule.name == suffix or rule.name.endswith(f".{suffix}")
+    within = rule.wildcard and suffix.endswith(f".{rule.name}")
+    return rule.name == suffix or rule.name.endswith(f".{suffix}") or within
