@@ -1,0 +1,287 @@
+"""`flow-rotate doctor`: what may be wrong is found, with its mend; and no credential is spent."""
+
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowrotate.demo.certs import make_authority
+from flowrotate.demo.upstream import Reply, Request
+from flowrotate.hosts import parse_host_rule
+from flowrotate.machine.doctor import certificates, shell, versions
+from flowrotate.machine.doctor.finding import Finding
+
+from .developer import Developer, Served
+from .world import World, bearers, forms, pool
+
+Change = Callable[[World, Developer], list[str]]
+
+
+class Clinic:
+    """A machine on which all is well, until a test makes it otherwise."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.developer = Developer(world.folder, world.authority.ca)
+        self.skew = timedelta()
+        self.upstream = world.upstream(self.answer)
+        self.pools = [pool([f"localhost:{self.upstream.port}"])]
+        self.env: dict[str, str] = {}
+
+    def answer(self, request: Request) -> Reply:
+        date = format_datetime(datetime.now(UTC) + self.skew, usegmt=True)
+        body = b"" if request.method == "HEAD" else b"{}"
+        return Reply(200, [("date", date)], body)
+
+    @property
+    def secrets(self) -> Path:
+        return self.world.secrets(*self.pools)
+
+    def serve(self, *args: str) -> Served:
+        trust = f"ssl_verify_upstream_trusted_ca={self.world.authority.ca}"
+        return self.developer.serve("--secrets", str(self.secrets), "--set", trust, *args)
+
+    def findings(self, *args: str, **more: str) -> tuple[int, list[dict[str, str]]]:
+        ran = self.developer.run("doctor", "--json", *args, env={**self.env, **more})
+        assert forms(f"{ran.stdout}{ran.stderr}".encode()) == []
+        assert ran.stderr == ""
+        import json
+
+        return ran.returncode, json.loads(ran.stdout)["findings"]
+
+
+@pytest.fixture
+def clinic(world: World) -> Clinic:
+    return Clinic(world)
+
+
+def said(findings: list[dict[str, str]], check: str, level: str) -> str:
+    """The only one of its kind."""
+    (found,) = [f for f in findings if (f["check"], f["level"]) == (check, level)]
+    assert level in ("ok", "note") or found["mend"]
+    return f"{found['said']} → {found['mend']}"
+
+
+def test_all_is_well(clinic: Clinic) -> None:
+    with clinic.serve() as served:
+        env = clinic.developer.json("env")
+        status, findings = clinic.findings(**env)
+        assert [f for f in findings if f["level"] == "failure"] == []
+        assert status == 0
+        shown = clinic.developer.run("doctor", env=env)
+        assert shown.returncode == 0
+        assert shown.stdout.rstrip().splitlines()[-1].startswith("failures 0, warnings ")
+    assert f"runs at {served.url}, process {served.pid}" in said(findings, "proxy", "ok")
+    assert "every source answers, pools pool (3)" in said(findings, "secrets", "ok")
+    assert "its certificate is good" in said(findings, "hosts", "ok")
+    assert "right to 1 s" in said(findings, "clock", "ok")
+    assert "it answers 200" in said(findings, "through", "ok")
+    assert f"tools go to {served.url}" in said(findings, "shell", "ok")
+    assert "this shell's SSL_CERT_FILE, " in said(findings, "trust", "ok")
+    # Who looked took no credential along, and none was judged.
+    assert set(bearers(clinic.upstream.requests)) == {"?"}
+
+
+def test_no_proxy_runs(clinic: Clinic) -> None:
+    status, findings = clinic.findings()
+    assert status == 1
+    assert "none runs at http://127.0.0.1:8080 → flow-rotate serve" in said(
+        findings, "proxy", "failure"
+    )
+    assert "there is none → start the proxy once" in said(findings, "ca", "failure")
+    assert "no secrets file" in said(findings, "secrets", "failure")
+
+
+def test_somebody_else_has_the_port(clinic: Clinic) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        url = f"http://127.0.0.1:{other.getsockname()[1]}"
+        status, findings = clinic.findings("--proxy", url)
+    assert status == 1
+    assert f"something else answers at {url}" in said(findings, "proxy", "failure")
+
+
+def of(credential: dict[str, str]) -> list[dict[str, Any]]:
+    return [{"name": "p", "hosts": ["a.example"], "credentials": [credential]}]
+
+
+@pytest.mark.parametrize(
+    ("pools", "check", "text"),
+    [
+        ([pool(["a.example"], [])], "secrets", "pools[0].credentials: "),
+        (of({"env": "ABSENT"}), "secrets", "pools[0].credentials[0].env: "),
+        (of({"command": "false"}), "secrets", "pools[0].credentials[0].command: "),
+        ([pool(["nowhere.invalid"])], "hosts", "nowhere.invalid: it has no address"),
+        ([pool(["localhost:1"])], "hosts", "localhost:1: connection refused"),
+        ([pool(["http://localhost:1"])], "hosts", "http://localhost:1: connection refused"),
+    ],
+)
+def test_files_and_hosts(clinic: Clinic, pools: list[Any], check: str, text: str) -> None:
+    clinic.pools = pools
+    status, findings = clinic.findings("--secrets", str(clinic.secrets))
+    assert status == 1
+    assert text in said(findings, check, "failure")
+
+
+def test_a_certificate_that_is_not_verified(clinic: Clinic) -> None:
+    foreign = make_authority(clinic.world.folder / "foreign", ["localhost"])
+    upstream = clinic.world.upstream(leaf=foreign.leaf)
+    clinic.pools = [pool([f"localhost:{upstream.port}"])]
+    with clinic.serve():
+        status, findings = clinic.findings()
+        assert status == 1
+        assert "certificate: self-signed certificate" in said(findings, "hosts", "failure")
+        _, findings = clinic.findings("--trust", str(foreign.ca))
+        assert said(findings, "hosts", "ok")
+    assert upstream.requests == [] or bearers(upstream.requests) == ["?"] * len(upstream.requests)
+    _, findings = clinic.findings("--trust", "/nowhere.pem", "--secrets", str(clinic.secrets))
+    assert "/nowhere.pem: " in said(findings, "hosts", "failure")
+
+
+@pytest.mark.parametrize(
+    ("minutes", "level", "text"), [(-2, "warning", "120 s fast"), (10, "failure", "600 s slow")]
+)
+def test_the_clock(clinic: Clinic, minutes: int, level: str, text: str) -> None:
+    clinic.skew = timedelta(minutes=minutes, seconds=0.5)
+    with clinic.serve():
+        status, findings = clinic.findings()
+    assert status == (level == "failure")
+    found = said(findings, "clock", level)
+    seconds, sign = text.split(" s ")
+    assert f" s {sign}" in found
+    assert any(f" {int(seconds) + off} s" in found for off in (-1, 0, 1, 2))
+
+
+def test_a_proxy_with_another_ca(clinic: Clinic) -> None:
+    with clinic.serve(), clinic.serve("--confdir", str(clinic.developer.home / "other")) as other:
+        confdir = str(clinic.developer.home / ".mitmproxy")
+        status, findings = clinic.findings("--proxy", other.url, "--confdir", confdir)
+    assert status == 1
+    assert "the proxy has another CA than --confdir" in said(findings, "through", "failure")
+
+
+def test_a_proxy_that_refuses(clinic: Clinic) -> None:
+    """Its pools are broken for upstreams whose certificates it does not verify."""
+    clinic.pools[0]["browsers"] = "allow"
+    with clinic.serve("--set", "ssl_insecure=true"):
+        status, findings = clinic.findings()
+    assert status == 1
+    assert "the proxy answers 502" in said(findings, "through", "failure")
+
+
+def test_a_file_that_others_may_write(clinic: Clinic) -> None:
+    secrets = clinic.secrets
+    secrets.chmod(0o620)
+    _, findings = clinic.findings("--secrets", str(secrets))
+    assert f"chmod go-w {secrets}" in said(findings, "secrets", "warning")
+
+
+def test_a_shell_that_goes_elsewhere(clinic: Clinic) -> None:
+    with clinic.serve() as served:
+        _, findings = clinic.findings(
+            HTTPS_PROXY="http://me:canary-pw@corp:1", NO_PROXY="localhost"
+        )
+        found = [f["said"] for f in findings if f["check"] == "shell"]
+    assert found[0].startswith(
+        f"not this proxy ({served.url}): HTTP_PROXY=unset, HTTPS_PROXY=corp:1"
+    )
+    assert "localhost" in found[1]
+    assert "goes past the proxy" in found[1]
+    assert "canary-pw" not in str(findings)
+
+
+def test_wildcards_are_not_tried(clinic: Clinic) -> None:
+    clinic.pools = [pool(["*.wild.example", "any.example:*"])]
+    _, findings = clinic.findings("--secrets", str(clinic.secrets))
+    assert "no host of one name and port" in said(findings, "hosts", "note")
+    assert "no host has told the time" in said(findings, "clock", "note")
+
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def levels(findings: Any) -> list[tuple[str, str]]:
+    found: list[Finding] = list(findings)
+    return [(f.level, f.said) for f in found]
+
+
+def test_the_cas_key(tmp_path: Path) -> None:
+    authority = make_authority(tmp_path, ["localhost"])
+    key = tmp_path / certificates.KEY_NAME
+    key.touch(mode=0o600)
+    now = datetime.now(UTC)
+    assert [f.level for f in certificates.authority(authority.ca, now)] == ["warning"]  # 30 days
+    assert [f.level for f in certificates.authority(authority.ca, now - timedelta(hours=5))] == [
+        "ok"
+    ]
+    late = certificates.authority(authority.ca, now + timedelta(days=31))
+    early = certificates.authority(authority.ca, now - timedelta(days=31))
+    assert [f.level for f in (*late, *early)] == ["failure", "failure"]
+    key.chmod(0o640)
+    *_, last = certificates.authority(authority.ca, now)
+    assert last.level == "failure"
+    assert last.mend.startswith(f"chmod 600 {key}")
+    authority.ca.write_text("x")
+    assert [f.level for f in certificates.authority(authority.ca, now)] == ["failure"]
+
+
+def test_who_trusts_it(tmp_path: Path) -> None:
+    ca = make_authority(tmp_path, ["localhost"]).ca
+    other = tmp_path / "other.pem"
+    other.write_text("x")
+
+    def found(env: dict[str, str], system: bytes = b"", **stores: bool) -> list[tuple[str, str]]:
+        return levels(certificates.trust(ca, env, lambda: system, stores))
+
+    assert [level for level, _ in found({})] == ["warning"]
+    assert found({"PIP_CERT": str(ca)}) == [("ok", "the CA is trusted in this shell's PIP_CERT")]
+    assert found({}, b"x" + ca.read_bytes()) == [("ok", "the CA is trusted in the system's store")]
+    assert found({}, nss=True) == [("ok", "the CA is trusted in nss")]
+    assert [level for level, _ in found({"PIP_CERT": str(ca), "SSL_CERT_FILE": str(other)})] == [
+        "ok",
+        "warning",
+    ]
+    assert [level for level, _ in found({"SSL_CERT_FILE": "/absent"})] == ["warning", "note"]
+
+
+@pytest.mark.parametrize(
+    ("mitmproxy", "python", "expected"),
+    [
+        ("12.3.1", (3, 13, 0), ["ok"]),
+        ("11.1.2", (3, 11, 7), ["ok"]),
+        ("11.0.2", (3, 11, 7), ["warning"]),
+        ("11.0.1", (3, 11, 7), ["failure"]),
+        ("13.0.0", (3, 13, 0), ["failure"]),
+        ("", (3, 13, 0), ["failure"]),
+        ("12.3.1", (3, 10, 0), ["failure", "ok"]),
+        ("12.3.1", (3, 14, 0), ["failure", "ok"]),
+    ],
+)
+def test_versions(mitmproxy: str, python: tuple[int, ...], expected: list[str]) -> None:
+    assert [f.level for f in versions.versions(mitmproxy, python)] == expected
+
+
+def test_versions_of_this_machine() -> None:
+    (found,) = versions.versions(versions.installed())
+    assert found.level in ("ok", "warning")
+
+
+def test_what_other_stacks_need() -> None:
+    def which(name: str) -> str | None:
+        return "/usr/bin/java" if name == "java" else None
+
+    (found,) = shell.stacks("http://127.0.0.1:8080", "/ca.pem", which)
+    assert "-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=8080" in found.mend
+    assert "-file /ca.pem" in found.mend
+
+
+def test_a_shell_without_a_proxy() -> None:
+    rules = [parse_host_rule("api.example")]
+    assert [f.level for f in shell.shell({}, "http://127.0.0.1:8080", rules)] == ["note"]
+    both = dict.fromkeys(
+        ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "127.0.0.1:8080"
+    )
+    assert [f.level for f in shell.shell(both, "http://127.0.0.1:8080", rules)] == ["ok"]
