@@ -43,6 +43,7 @@ def enter(state: Path, running: Running) -> None:
 def leave(state: Path, pid: int) -> None:
     with suppress(OSError):
         _file(state, pid).unlink()
+        _folder(state).rmdir()  # for the last one
 
 
 def find(state: Path) -> list[Running]:
