@@ -13,13 +13,14 @@ from flowrotate.demo.proxy import clean_environment
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_the_benchmark_measures_something() -> None:
+@pytest.mark.parametrize("row", ["2 of 4 failing", "rotate_passthrough"])
+def test_the_benchmark_measures_something(row: str) -> None:
     for program in ("nginx", "wrk"):
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed")
     command = [sys.executable, "-m", "tests.bench", "--json", "--rounds", "1", "--bursts", "1"]
     done = subprocess.run(
-        [*command, "--only", "2 of 4 failing"],
+        [*command, "--only", row],
         cwd=ROOT,
         env=clean_environment() | {"PYTHONPATH": str(ROOT / "addon")},
         capture_output=True,

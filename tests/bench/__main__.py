@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from rich.table import Table
 from flowrotate.demo.certs import Authority, make_authority
 from flowrotate.demo.proxy import Proxy
 
+from . import tunnels as through
 from .servers import Burst, burst, keys, mitmdump, nginx
 
 NOTHING = "class Nothing:\n    pass\naddons = [Nothing()]\n"
@@ -46,7 +48,8 @@ class Pair:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Ratios of requests per second of CPU and of wall time; `failed` is what clients saw of it."""
+    """Ratios of requests (or bytes) per second of CPU and of wall time; `failed` is what clients
+    saw of it."""
 
     name: str
     cpu: float
@@ -80,7 +83,7 @@ PAIRS = (
 
 def compare(pair: Pair, rounds: int, bursts: int, tick: Callable[[], None]) -> Outcome:
     """Fresh processes in every round, whose order alternates, as that of the bursts does."""
-    cpu, wall, failed = [], [], 0
+    sides = []
     for n in range(rounds):
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -95,12 +98,24 @@ def compare(pair: Pair, rounds: int, bursts: int, tick: Callable[[], None]) -> O
                 for name, given, own in (set_ups if n % 2 else reversed(set_ups))
             }
             sums = _in_turn(pair, running["first"], running["second"], bursts)
-        failed += sum(b.failed for side in sums for b in side)
-        first, second = (_total(side) for side in sums)
-        cpu.append((first.requests / first.cpu) / (second.requests / second.cpu))
-        wall.append((first.requests / first.wall) / (second.requests / second.wall))
+        sides.append(sums)
         tick()
-    return Outcome(pair.name, _trimmed(cpu), min(cpu), max(cpu), _trimmed(wall), failed, pair.goal)
+    return outcome(pair.name, sides, pair.goal)
+
+
+def tunnels(rounds: int, bursts: int, tick: Callable[[], None]) -> Outcome:
+    """Bytes, where the others count requests."""
+    return outcome(through.NAME, list(through.rounds(rounds, bursts, tick)), through.GOAL)
+
+
+def outcome(
+    name: str, sides: Sequence[tuple[list[Burst], list[Burst]]], goal: float | None
+) -> Outcome:
+    totals = [(_total(first), _total(second)) for first, second in sides]
+    cpu = [(a.requests / a.cpu) / (b.requests / b.cpu) for a, b in totals]
+    wall = [(a.requests / a.wall) / (b.requests / b.wall) for a, b in totals]
+    failed = sum(a.failed + b.failed for a, b in totals)
+    return Outcome(name, _trimmed(cpu), min(cpu), max(cpu), _trimmed(wall), failed, goal)
 
 
 def _in_turn(
@@ -196,12 +211,16 @@ def main() -> int:
         print(f"just bench needs {' and '.join(missing)}: apt-get install nginx-light wrk")
         return 2
     pairs = [pair for pair in PAIRS if options.only in pair.name]
+    rows = len(pairs) + (options.only in through.NAME)
     with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("measuring", total=len(pairs) * options.rounds + 1)
+        task = progress.add_task("measuring", total=rows * options.rounds + 1)
         outcomes = [
             compare(pair, options.rounds, options.bursts, lambda: progress.advance(task))
             for pair in pairs
         ]
+        if options.only in through.NAME:
+            step = partial(progress.advance, task)
+            outcomes.append(tunnels(options.rounds, options.bursts, step))
         event = first_event(200)
         progress.advance(task)
     if options.json:
@@ -212,7 +231,7 @@ def main() -> int:
 
 
 def _show(outcomes: Sequence[Outcome], event: Event) -> None:
-    table = Table(title="Requests per second, as ratios")
+    table = Table(title="Requests, or bytes, per second, as ratios")
     for header in ("pair", "CPU", "lowest to highest", "wall", "goal", "failures seen"):
         table.add_column(header, justify="left" if header == "pair" else "right")
     for o in outcomes:
