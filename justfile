@@ -14,6 +14,11 @@ default:
 demo *ARGS: _venv
     @{{ bin }}/flow-rotate demo "$@"
 
+# Run the proxy for daily use: on loopback, what is in no pool passes undecrypted
+[no-exit-message]
+serve *ARGS: _venv
+    @{{ bin }}/flow-rotate serve "$@"
+
 # Run mitmdump with the addon and your secrets (secrets/secrets.yaml)
 [no-exit-message]
 run *ARGS: _venv

@@ -7,18 +7,22 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from mitmproxy.command import CommandManager
 
 from flowrotate.addon import FlowRotate
+from flowrotate.cli import cli
 from flowrotate.config.credentials import CREDENTIAL_KEYS
 from flowrotate.config.pools import POOL_KEYS, parse
+from flowrotate.machine.environment import BEFORE, EVERY
 from flowrotate.options import OPTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+MACHINE = (ROOT / "docs" / "machine.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")]
 
 
@@ -33,6 +37,9 @@ def column(text: str, known: str, n: int = 0) -> list[str]:
     """A column of the table in whose first column `known` stands."""
     found = [t for t in tables(text) if any(known in row[0] for row in t)]
     return [row[n].strip("`| ") for row in found[0]]
+
+
+CLI_ROWS = column(README, "`flow-rotate serve`")
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -54,6 +61,44 @@ def test_commands() -> None:
     manager.collect_commands(FlowRotate())
     written = {row.split()[0] for row in column(README, "rotate.status")}
     assert written == set(manager.commands)
+
+
+def test_the_command_line() -> None:
+    written = {re.split(r"[ `]", row.removeprefix("flow-rotate "))[0]: row for row in CLI_ROWS}
+    assert written.keys() == cli.commands.keys()
+    for name, command in cli.commands.items():
+        if isinstance(command, click.Group):
+            verbs = written[name].removeprefix(f"flow-rotate {name} ").split("\\|")
+            assert set(verbs) == command.commands.keys()
+
+
+def test_the_options_of_serve() -> None:
+    written = {
+        name.split()[0].strip("`")
+        for row in column(MACHINE, "`--listen")
+        for name in row.split(", ")
+    }
+    visible = [p for p in cli.commands["serve"].params if not getattr(p, "hidden", False)]
+    assert written == {parameter.opts[0] for parameter in visible}
+
+
+def test_the_variables() -> None:
+    rows = column(MACHINE, "`HTTP_PROXY`")
+    written = {name.strip("` ") for row in rows for name in row.split(",")}
+    assert written == {*EVERY, BEFORE}
+
+
+def test_the_parts_of_an_argument_are_those_of_the_code() -> None:
+    """Every option of a command that a page shows is one of that command."""
+    for page in PAGES:
+        pattern = r"flow-rotate ([a-z]+(?: [a-z]+)?)((?: +--[a-z-]+)+)"
+        for words, options in re.findall(pattern, page.read_text()):
+            names, given = words.split(), options.split()
+            command: click.Command = cli.commands[names[0]]
+            if isinstance(command, click.Group):
+                command = command.commands[names[1]]
+            known = {name for parameter in command.params for name in parameter.opts}
+            assert set(given) <= known, (page.name, words, options)
 
 
 @pytest.mark.parametrize(
@@ -117,14 +162,16 @@ def test_just_lists_the_recipes_with_a_comment_each() -> None:
 
 def test_the_house_is_as_it_is_drawn() -> None:
     package = ROOT / "addon" / "flowrotate"
-    drawn, folder = set(), ""
-    for indent, name in re.findall(
-        r"^( {4,6})(\w+(?:\.py|/))", blocks(ARCHITECTURE, "")[0], re.MULTILINE
+    drawn, folders = set(), {4: Path()}
+    for indent, names in re.findall(
+        r"^( {4,8})((?:\w+(?:\.py|/) )+)", blocks(ARCHITECTURE, "")[0], re.MULTILINE
     ):
-        if name.endswith("/"):
-            folder = name
-        else:
-            drawn.add((folder if len(indent) == 6 else "") + name)
+        inside = folders[len(indent)]
+        for name in names.split():
+            if name.endswith("/"):
+                folders[len(indent) + 2] = inside / name
+            else:
+                drawn.add(str(inside / name))
     # The demo is drawn as one.
     written = {p.relative_to(package) for p in package.rglob("*.py") if p.parent.name != "demo"}
     assert drawn == {str(p) for p in written if not p.stem.startswith("__")}

@@ -24,7 +24,10 @@ def connected(proxy: Proxy, authority: str) -> Iterator[socket.socket]:
     """A socket behind the proxy's answer to CONNECT."""
     with socket.create_connection(("127.0.0.1", proxy.port), timeout=20) as raw:
         raw.sendall(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
-        assert b" 200 " in raw.recv(4096)
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            answer += raw.recv(1)  # what comes behind is the server's
+        assert b" 200 " in answer
         yield raw
 
 
@@ -259,6 +262,19 @@ def test_socks(world: World) -> None:
     socks = f"socks5h://127.0.0.1:{proxy.port}"
     for upstream, ca in ((pooled, proxy.ca), (other, world.authority.ca)):
         said = curl("--proxy", socks, "--cacert", str(ca), "-H", "Authorization: x", upstream.url())
+        assert "true" in said
+    assert bearers(pooled.requests) == ["a"]
+    assert [r.header("authorization") for r in other.requests] == ["x"]
+
+
+def test_a_proxy_that_is_reached_by_tls(world: World) -> None:
+    """The client's TLS with the proxy itself is no connection to anywhere."""
+    pooled, other = world.upstream(), world.upstream()
+    proxy = world.proxy(pool([f"localhost:{pooled.port}"]), options=ON)
+    curl = world.curl()
+    secure = ["--proxy", f"https://localhost:{proxy.port}", "--proxy-cacert", str(proxy.ca)]
+    for upstream, ca in ((pooled, proxy.ca), (other, world.authority.ca)):
+        said = curl(*secure, "--cacert", str(ca), "-H", "Authorization: x", upstream.url())
         assert "true" in said
     assert bearers(pooled.requests) == ["a"]
     assert [r.header("authorization") for r in other.requests] == ["x"]

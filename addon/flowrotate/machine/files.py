@@ -12,8 +12,7 @@ def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
     When it returns, the content is on the disk: what is written down before a change must
     be there after a crash.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = _new_beside(path)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -25,3 +24,15 @@ def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
         with suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def _new_beside(path: Path) -> tuple[int, str]:
+    """Twice: who leaves a folder empty takes it away, and may do so in between."""
+    for last in (False, True):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            return tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        except FileNotFoundError:
+            if last:
+                raise
+    raise AssertionError
