@@ -40,9 +40,10 @@ ATTACKS = {
         "test_web_port.HOSTS",
         "test_web_port.WAYS",
     ),
-    "forms and codings of an echo, and places for it": (
+    "forms, codings and charsets of an echo, and places for it": (
         "test_scrubbing.FORMS",
         "test_scrubbing.CODINGS",
+        "test_scrubbing.TOLD",
         "test_scrubbing.PLACES",
     ),
     "echoes and broken messages whose every trace is searched": (

@@ -41,6 +41,27 @@ def test_as_texts_hold_it(text: str, write: object) -> None:
 
 
 @pytest.mark.parametrize(
+    "write",
+    [
+        json.dumps,
+        lambda text: json.dumps(text).replace("/", "\\/"),
+        lambda text: json.dumps(text).replace("+", "\\u002B").replace('\\"', "\\u0022"),
+    ],
+)
+def test_as_json_in_json(write: object) -> None:
+    assert callable(write)
+    text = 'p/w+d"\\7f3a9c'
+    again = write(write(text)[1:-1]).encode()
+    assert any(form in again for form in forms(text).coded)
+    assert not any(form in again for form in forms(text).plain)
+
+
+def test_where_no_charset_is_told() -> None:
+    assert AWKWARD.encode("latin-1") in forms(AWKWARD).plain
+    assert "pa€sword-7f3a9c".encode() in forms("pa€sword-7f3a9c").plain
+
+
+@pytest.mark.parametrize(
     "escaped",
     [
         "pa%2fss%2bword-7f3a",  # Java, .NET

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy.net import encoding as mitmproxy_encoding
 
-from flowrotate.unpack import start_of
+from flowrotate.unpack import Unpacker, UnreadableError, start_of
 
 TEXT = b'{"error": {"code": "insufficient_quota"}}'
 MOST = 65536
@@ -20,6 +20,15 @@ MOST = 65536
 def raw_deflate(data: bytes) -> bytes:
     packer = zlib.compressobj(wbits=-15)
     return packer.compress(data) + packer.flush()
+
+
+def like_zlib(data: bytes) -> bytes:
+    """Raw, and its first two bytes are a head of zlib's: a stored block (RFC 1951, 3.2.4)."""
+    size = 0x1D
+    if len(data) < size:
+        return raw_deflate(data)
+    lengths = size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little")
+    return b"\x08" + lengths + data[:size] + raw_deflate(data[size:])
 
 
 def zstd(data: bytes) -> bytes:
@@ -35,9 +44,11 @@ def plain(data: bytes) -> bytes:
 PACKERS: list[tuple[str, Callable[[bytes], bytes]]] = [
     ("", plain),
     ("identity", plain),
+    ("gzip", zlib.compress),
     ("gzip", gzip.compress),
     ("x-gzip", gzip.compress),
     ("deflate", zlib.compress),
+    ("deflate", like_zlib),
     ("deflate", raw_deflate),
     ("br", brotli.compress),
     ("zstd", zstd),
@@ -118,6 +129,48 @@ def test_unreadable(encoding: str, body: bytes) -> None:
 
 def test_the_same_frame_with_a_window_of_8_mib_is_read() -> None:
     assert start_of(b"\x28\xb5\x2f\xfd\x00\x68" + b"\x09\x00\x00a", "zstd") == b"a"
+
+
+def test_what_is_taken_for_raw() -> None:
+    packed = like_zlib(TEXT)
+    assert int.from_bytes(packed[:2]) % 31 == 0
+    unpacker = Unpacker("deflate")
+    assert b"".join(out for at in packed for out in unpacker.feed(bytes([at]))) == TEXT
+
+
+def test_what_means_two_things_is_what_came_out_first() -> None:
+    """A stored block of zeros, when it is raw; three letters with a wrong checksum, when not."""
+    block = (0x0B1D).to_bytes(2, "little") + (0xF4E2).to_bytes(2, "little") + bytes(0x0B1D)
+    packed = b"\x08" + block + raw_deflate(TEXT)
+    assert zlib.decompress(packed, -15) == bytes(0x0B1D) + TEXT
+    unpacker = Unpacker("deflate")
+    assert list(unpacker.feed(packed[:9])) == [b"R\tH"]
+    with pytest.raises(UnreadableError):
+        list(unpacker.feed(packed[9:]))
+
+
+@pytest.mark.parametrize("spoiled", [-1, 600])
+def test_what_comes_out_first_is_not_taken_for_raw(spoiled: int) -> None:
+    """What it is was seen by then, and may have gone on."""
+    text = b"".join(b"%d, " % (n * n) for n in range(20000))
+    packed = bytearray(zlib.compress(text))
+    packed[spoiled] ^= 0xFF
+    unpacker = Unpacker("deflate")
+    assert list(unpacker.feed(bytes(packed[:500])))
+    with pytest.raises(UnreadableError):
+        list(unpacker.feed(bytes(packed[500:])))
+
+
+def test_what_never_comes_to_anything_is_not_kept() -> None:
+    """Empty blocks, one after the other (RFC 1951, 3.2.4)."""
+    unpacker, block = Unpacker("deflate"), b"\0\0\0\xff\xff" * 1000
+    assert list(unpacker.feed(zlib.compress(b"")[:2])) == []
+    tracemalloc.start()
+    for _ in range(1000):
+        assert list(unpacker.feed(block)) == []
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500_000
 
 
 @given(

@@ -74,9 +74,12 @@ class _Identity:
 
 
 class _Gzip:
-    """One member after the other (RFC 1952, 2.2), zeros between them or not; no more than that."""
+    """One member after the other (RFC 1952, 2.2), zeros between them or not; no more than that.
 
-    wbits = 16 + zlib.MAX_WBITS
+    The first one may be in zlib's format: mitmproxy 12 reads that, too.
+    """
+
+    wbits = 32 + zlib.MAX_WBITS
     more = b"\x1f"
 
     def __init__(self) -> None:
@@ -105,24 +108,38 @@ class _Gzip:
 
 
 class _Deflate(_Gzip):
-    """In zlib's format, as it should be, or raw, as some servers send it."""
+    """In zlib's format, as it should be, or raw, as some servers send it.
 
+    A raw one may begin as zlib's does: it is taken for raw when zlib fails before anything came
+    out.
+    """
+
+    wbits = zlib.MAX_WBITS
     more = b"\0"  # none: zeros are skipped
 
     def __init__(self) -> None:
-        self._ahead = b""
-        self._member = None
-        self._over = False
+        super().__init__()
+        self._ahead: bytes | None = b""
+        """All that came, as long as nothing came out."""
 
     def feed(self, data: bytes, piece: int) -> Iterator[bytes]:
-        if self._member is None:
-            data = self._ahead = self._ahead + data
-            if len(data) < 2:
-                return
-            # RFC 1950, 2.2: the method, and a checksum of the two bytes.
-            is_zlib = data[0] & 15 == 8 and int.from_bytes(data[:2]) % 31 == 0
-            self._member = zlib.decompressobj(zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS)
-        yield from super().feed(data, piece)
+        if self._ahead is not None:
+            self._ahead += data
+        try:
+            yield from self._out_of(data, piece)
+        except zlib.error:
+            if self._ahead is None:
+                raise
+            data, self._ahead = self._ahead, None
+            self._member = zlib.decompressobj(-zlib.MAX_WBITS)
+            yield from super().feed(data, piece)
+        if self._ahead and len(self._ahead) > PIECE:
+            self._ahead = None
+
+    def _out_of(self, data: bytes, piece: int) -> Iterator[bytes]:
+        for out in super().feed(data, piece):
+            self._ahead = None
+            yield out
 
 
 class _Brotli:

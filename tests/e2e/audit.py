@@ -54,6 +54,7 @@ WRITINGS: Mapping[str, Callable[[str], str]] = {
     "Java's URLEncoder": lambda text: quote_plus(text, safe="*").replace("~", "%7E"),
     "JSON": _json,
     "PHP's JSON": lambda text: _json(text).replace("/", "\\/"),
+    "JSON in JSON": lambda text: _json(_json(text)),
     "Go's JSON": lambda text: _escape("[<>&]", "\\u{:04x}")(_json(text)),
     ".NET's JSON": lambda text: _escape(r"\\\"|[<>&'+`]", "\\u{:04X}")(_json(text)),
     "Gson": lambda text: _escape("[<>&'=]", "\\u{:04x}")(_json(text)),

@@ -23,7 +23,7 @@ from hpack import Encoder
 from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, RstStreamFrame
 
 from flowrotate.demo.upstream import Raw, Reply, Request
-from tests.test_unpack import raw_deflate, zstd
+from tests.test_unpack import like_zlib, raw_deflate, zstd
 
 from .audit import WRITINGS
 
@@ -70,6 +70,7 @@ PACKED: Mapping[str, Callable[[bytes], bytes]] = {
     "zstd": zstd,
     "gzip, br": lambda body: brotli.compress(gzip.compress(body)),
     "raw": raw_deflate,
+    "raw, as zlib begins": like_zlib,
 }
 CODECS: Mapping[str, Callable[[bytes], bytes]] = {
     "zip": zlib.compress,
@@ -90,10 +91,24 @@ def _cut(data: bytes, size: int) -> Any:
 
 Echo = Callable[[Given], Reply]
 
+CHARSETS = ("utf-16", "utf-32-be", "cp037", "utf-7", "unicode_escape")
+"""That are no superset of ASCII."""
+
+
+def _written_in(charset: str, size: int = 0) -> Echo:
+    """A text, whole or in pieces of so many bytes."""
+
+    def echo(got: Given) -> Reply:
+        data = got.body.decode().encode(charset)
+        headers = [("content-type", f"text/plain; charset={charset}")]
+        return Reply(200, headers, _cut(data, size) if size else data)
+
+    return echo
+
 
 def _packed(name: str, kind: tuple[str, str] = TEXT, size: int = 0) -> Echo:
     """A body, whole or in pieces of so many bytes."""
-    pack, encoding = {**PACKED, **CODECS}[name], "deflate" if name == "raw" else name
+    pack, encoding = {**PACKED, **CODECS}[name], "deflate" if name.startswith("raw") else name
 
     def echo(got: Given) -> Reply:
         data = pack(got.body)
@@ -130,6 +145,14 @@ ECHOES: Mapping[str, Echo] = {
     "behind 300 KiB": lambda g: Reply(200, [TEXT], b"." * 300_000 + json.dumps(g.secret).encode()),
     "its end": lambda g: Reply(200, [TEXT], b"." * 100 + g.secret.encode()[:-4]),
     "no gzip": lambda g: Reply(200, [TEXT, ("content-encoding", "gzip")], g.body),
+    "UTF-16 with a mark alone": lambda g: Reply(
+        200, [TEXT], _cut(g.body.decode().encode("utf-16"), 29)
+    ),
+    "JSON in UTF-16": lambda g: Reply(
+        200, [JSON], _cut(json.dumps(g.secret).encode("utf-16-le"), 29)
+    ),
+    **{charset: _written_in(charset) for charset in CHARSETS},
+    **{f"{charset} in pieces": _written_in(charset, 7) for charset in CHARSETS},
     **{name: _packed(name) for name in (*PACKED, *CODECS)},
     **{f"{name} in pieces": _packed(name, EVENTS, 7) for name in (*PACKED, *CODECS)},
 }

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -85,7 +86,7 @@ class Streaming:
     def listen(
         self, feed: Feed, http2: bool, alpn: str, pool: str = "pool", status: int = 200
     ) -> Iterator["Listener"]:
-        FEEDS[path := f"/{pool}/{len(FEEDS)}"] = feed
+        FEEDS[path := f"/{pool}/{next(NUMBERS)}"] = feed
         c, upstream = self.clients[http2], self.upstreams[alpn]
         with c.stream("GET", upstream.url(path)) as answer:
             assert answer.status_code == status
@@ -93,7 +94,7 @@ class Streaming:
 
     def raw(self, feed: Feed, alpn: str, version: str) -> bytes:
         """The very bytes that an HTTP/1 client gets."""
-        FEEDS[path := f"/pool/{len(FEEDS)}"] = feed
+        FEEDS[path := f"/pool/{next(NUMBERS)}"] = feed
         authority = f"localhost:{self.upstreams[alpn].port}"
         with tunnel(self.proxy, authority, ["http/1.1", "h2"]) as tls:
             head = f"GET {path} {version}\r\nHost: {authority}\r\nConnection: close\r\n\r\n"
@@ -138,6 +139,8 @@ class Listener:
 
 
 FEEDS: dict[str, Feed] = {}
+NUMBERS = count()
+"""One for each feed, whichever thread takes it."""
 
 
 def answer(request: Request) -> Reply:
@@ -297,6 +300,28 @@ def test_with_a_length_each_event_keeps_its_size(
             client.hears(got.replace(ALIAS, ALIAS.ljust(size, b"*")))
         feed.send(None)
         client.ends()
+
+
+@BOTH
+@UPSTREAMS
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+@pytest.mark.parametrize("charset", ["utf-16-le", "cp037", "utf-7"])
+def test_in_another_charset_it_goes_on_in_utf_8(
+    streaming: Streaming, charset: str, encoding: str, http2: bool, alpn: str
+) -> None:
+    pack = Packer(encoding)
+    events = [pack(sent.decode().encode(charset)) for sent, _ in EVENTS]
+    kind = ("content-type", f"text/event-stream; charset={charset}")
+    for length in ([], [("content-length", str(sum(map(len, events))))]):
+        feed, pack = Feed(kind, *coded(encoding), *length), Packer(encoding)
+        with streaming.listen(feed, http2, alpn) as client:
+            assert client.answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+            assert "content-length" not in client.answer.headers
+            for sent, got in EVENTS:
+                feed.send(pack(sent.decode().encode(charset)))
+                client.hears(got)
+            feed.send(None)
+            client.ends()
 
 
 @BOTH
@@ -793,6 +818,38 @@ def test_a_websocket(streaming: Streaming, what: str, at_once: bool, deflate: bo
             heard += client.events()
             got = sock.recv(65536)
     assert list(said(heard)) == expected
+
+
+BROKEN_SEAM = """
+from flowrotate.wire import scrubbing
+
+def broken(connection, scrubber):
+    raise AttributeError("server_ws")
+
+scrubbing.scrub_messages = broken
+"""
+
+
+def test_a_websocket_that_cannot_be_scrubbed(world: World, upstreams: Upstreams) -> None:
+    """Nothing of what it says comes through; it ends, and the proxy goes on."""
+    script = world.folder / "broken_seam.py"
+    script.write_text(BROKEN_SEAM)
+    frames = Connection(ConnectionType.SERVER).send(text(f"key {ID}")[0])
+    with started(world, upstreams, script, flow_detail="4") as broken:
+        for answer in ([frames], [b"", frames]):
+            client = Connection(ConnectionType.CLIENT)
+            with upgraded(broken, "websocket", [], answer) as (sock, got):
+                if len(answer) > 1:
+                    with suppress(ConnectionError):
+                        sock.sendall(client.send(ws.Ping()))
+                with suppress(ConnectionError):
+                    got += b"".join(iter(lambda: sock.recv(65536), b""))
+            client.receive_data(got)
+            assert [type(event) for event in client.events()] == [ws.CloseConnection]
+        good = broken.upstreams["h2"].url("/pool/")
+        assert broken.clients[True].get(good).status_code == 200
+    assert "internal fault: AttributeError" in broken.proxy.text
+    assert forms(broken.proxy.text.encode()) == []
 
 
 def extensions(deflate: bool) -> list[Extension]:

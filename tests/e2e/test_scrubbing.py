@@ -35,7 +35,8 @@ from mitmproxy.net.http.http1.assemble import assemble_response
 from flowrotate.demo.message import Headers
 from flowrotate.demo.proxy import SCRIPT, Proxy
 from flowrotate.demo.upstream import Raw, Reply, Request, ThreadedUpstream, json_reply
-from tests.test_unpack import raw_deflate, zstd
+from tests.test_scrub_charsets import CHARSETS
+from tests.test_unpack import like_zlib, raw_deflate, zstd
 
 from .raw_h2 import request
 from .test_commands import CONTROL
@@ -109,6 +110,10 @@ def json_upper(text: str) -> str:
     return re.sub(r"\\u(....)", lambda found: "\\u" + found[1].upper(), escaped)
 
 
+def json_php(text: str) -> str:
+    return json.dumps(text)[1:-1].replace("/", "\\/")
+
+
 def json_go(text: str) -> str:
     escaped = json.dumps(text, ensure_ascii=False)[1:-1]
     for letter in "&<>":
@@ -134,9 +139,13 @@ FORMS: dict[str, Write] = {
     "form": plainly(quote_plus),
     "JSON": plainly(lambda text: json.dumps(text)[1:-1]),
     "JSON in UTF-8": plainly(lambda text: json.dumps(text, ensure_ascii=False)[1:-1]),
-    "JSON of PHP": plainly(lambda text: json.dumps(text)[1:-1].replace("/", "\\/")),
+    "JSON of PHP": plainly(lambda text: json_php(text)),
     "JSON of Go": plainly(json_go),
     "JSON of .NET": plainly(json_upper),
+    "JSON in JSON": plainly(lambda text: json.dumps(json.dumps(text)[1:-1])[1:-1]),
+    "JSON in JSON, of PHP": plainly(lambda text: json_php(json_php(text))),
+    "JSON in JSON, of .NET": plainly(lambda text: json_upper(json_upper(text))),
+    "Latin-1": plainly(lambda text: text.encode("latin-1")),
     "HTML": plainly(html.escape),
     "HTML text": plainly(partial(html.escape, quote=False)),
     "HTML of PHP": plainly(lambda text: html.escape(text).replace("&#x27;", "&#039;")),
@@ -181,10 +190,12 @@ CODINGS: dict[str, Coding] = {
     "gzip, stored": Coding(["gzip"], lambda text: gzip.compress(text, 0)),
     "gzip, two members": Coding(["gzip"], members(gz)),
     "gzip, padded between": Coding(["gzip"], members(gz, b"\0\0\0")),
+    "gzip, as zlib": Coding(["gzip"], zlib.compress),
     "gzip and more": Coding(["gzip"], lambda text: gz(text) + b"more"),
     "gzip with a name": Coding(["gzip"], partial(gz, name=A.encode())),
     "deflate": Coding(["deflate"], zlib.compress),
     "deflate, raw": Coding(["deflate"], raw_deflate),
+    "deflate, raw, as zlib begins": Coding(["deflate"], like_zlib),
     "br": Coding(["br"], brotli.compress),
     "zstd": Coding(["zstd"], zstd),
     "zstd, two frames": Coding(["zstd"], members(zstd)),
@@ -218,6 +229,34 @@ TEXT = (b'{"echo": "', b'", "more": "' + b"x" * 99 + b'"}\n')
 
 def with_body(status: str, *fields: tuple[bytes, bytes]) -> Callable[[bytes], bytes]:
     return lambda text: message(status, fields, TEXT[0] + text + TEXT[1])
+
+
+Encode = Callable[[str], bytes]
+TOLD: dict[str, tuple[str, str, Encode]] = {
+    **{
+        f"{charset} {n}": (f'text/html; a="B"; charset={charset}', 'text/html; a="B"', encode)
+        for n, (charset, encode) in enumerate(CHARSETS)
+    },
+    "a mark": ("text/plain", "text/plain", lambda text: b"\xff\xfe" + text.encode("utf-16-le")),
+    "JSON alone": ("application/json", "application/json", lambda text: text.encode("utf-16-be")),
+    "a page": (
+        "text/html",
+        "text/html",
+        lambda text: b"<meta charset=cp037>" + text.encode("cp037"),
+    ),
+}
+"""By name: what the Content-Type says of a text, what stays of that, and how it is written."""
+
+
+def in_charset(told: str, text: str, *, as_it_was: bool = True) -> bytes:
+    kind, kept, encode = TOLD[told]
+    body = encode(text)
+    if as_it_was:
+        return message("200 OK", [(b"Content-Type", kind.encode())], body)
+    charset = {"a mark": "utf-16", "JSON alone": "utf-16-be", "a page": "cp037"}.get(told)
+    read = body.decode(charset or kind.rpartition("=")[2].strip('"'))
+    read = read.replace(A, ALIAS["pool"].decode())
+    return message("200 OK", [(b"Content-Type", f"{kept}; charset=utf-8".encode())], read.encode())
 
 
 PLACES: dict[str, Callable[[bytes], bytes]] = {
@@ -433,6 +472,16 @@ def test_in_a_body(echoing: Echoing, coding: str) -> None:
         text = TEXT[0] + echo(form) + TEXT[1]
         got = echoing.get(packed(how, text.sent))
         assert (form, got) == (form, packed(how, text.got, as_it_was=False))
+
+
+@pytest.mark.parametrize("told", TOLD)
+def test_in_a_text_of_another_charset(echoing: Echoing, told: str) -> None:
+    """It goes on in UTF-8, where there is a secret in it."""
+    text = f'{{"echo": "{A}", "more": "äx"}}'
+    got = echoing.get(in_charset(told, text), "pool")
+    assert got == in_charset(told, text, as_it_was=False)
+    kept = in_charset(told, text.replace("canary", "bird"))
+    assert echoing.get(kept, "pool") == kept
 
 
 @each_coding
@@ -744,6 +793,8 @@ def everything() -> Iterator[tuple[str, bytes, bytes]]:
         for coding, how in CODINGS.items():
             got = packed(how, text.got, as_it_was=False)
             yield f"{form} in {coding}", packed(how, text.sent), got
+    for told in TOLD:
+        yield told, in_charset(told, A), in_charset(told, A, as_it_was=False)
 
 
 def test_told_not_to_scrub_it_does_not(shared: World, upstreams: Upstreams) -> None:
@@ -763,7 +814,8 @@ def test_captures_and_logs(shared: World, upstreams: Upstreams) -> None:
         "rotate_fail": "500=ignore",
     }
     loud = start(shared, upstreams, options=options, args=["-w", str(capture)])
-    expected = []
+    expected = [message("200 OK", [], b"")]
+    loud.get(expected[0], "pool")
     for what, sent, got in everything():
         assert (what, loud.get(sent)) == (what, got)
         expected.append(got)

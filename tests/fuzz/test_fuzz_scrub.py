@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowrotate.scrub.body import Streamed, scrub_whole
+from flowrotate.scrub.body import Streamed, scrub_whole, streamed
 from flowrotate.scrub.forms import SHORTEST, Forms, Lately, half_of
 from flowrotate.scrub.scrubber import Scrubber
 from flowrotate.scrub.stream import Stream, fitted
@@ -216,6 +216,22 @@ def test_a_packed_body_comes_out_as_a_plain_one(
         assert replaced(text, forms) == text
     else:
         assert whole.body == replaced(text, forms)
+
+
+@given(scrubbed(), st.sampled_from(["utf-16", "utf-32-be", "cp037", "utf-7"]), st.data())
+@examples(100)
+def test_a_body_in_another_charset_comes_out_in_utf_8(
+    given: tuple[tuple[Forms, ...], bytes, list[bytes]], charset: str, data: st.DataObject
+) -> None:
+    forms, text, _ = given
+    text = text.decode("utf-8", "ignore").encode()
+    scrubber, written = Scrubber(forms, Lately()), text.decode().encode(charset)
+    body = streamed("", "text/plain", True, scrubber, charset)
+    pieces = [piece for part in data.draw(cut(written)) for piece in body.feed(part)]
+    assert b"".join((*pieces, body.end())) == replaced(text, forms)
+    whole = scrub_whole(written, "", scrubber, None, lambda _: charset)
+    assert whole is None or not whole.in_utf8 or whole.body == replaced(text, forms)
+    assert (whole is not None and whole.in_utf8) == (replaced(text, forms) != text)
 
 
 @given(st.data(), known())

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Generic, TypeVar
@@ -37,7 +38,8 @@ TELLING = 12
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Forms:
-    """`plain` as texts hold it, escaped or not, `coded` in base64 and hex, `every` is both.
+    """`plain` as texts hold it, escaped or not, `coded` in base64, hex and JSON that is
+    in JSON, `every` is both.
 
     `lower` is the same in lower case, and `halves` as much as tells each where it breaks off.
     """
@@ -66,6 +68,7 @@ def _forms(secret: Secret, alias: str, blob: str | None) -> Forms:
     if len(text) >= SHORTEST:
         plain = dict.fromkeys(_plain(text))
         coded = dict.fromkeys(_coded(text.encode("utf-8", "surrogateescape")))
+        coded |= dict.fromkeys(form for form in _json_in_json(text) if form not in plain)
         if blob:
             coded |= dict.fromkeys(_plain(blob))
     every = (*plain, *coded)
@@ -91,6 +94,8 @@ def _plain(text: str) -> Iterator[bytes]:
     pages = [text.translate({ord(c): to for c, to in (_MARKUP | page).items()}) for page in _PAGES]
     for form in (*_json(text), *pages, *escaped):
         yield form.encode("utf-8", "surrogateescape")
+    with suppress(UnicodeEncodeError):
+        yield text.encode("latin-1")  # what mitmproxy reads where no charset is told
     for form in escaped:
         yield re.sub("%..", lambda found: found[0].lower(), form).encode()
     for form in _quoted(text):
@@ -115,6 +120,15 @@ def _json(text: str) -> Iterator[str]:
             lower = re.sub(escaped, lambda found: f"\\u{ord(found[0][-1]):04x}", written)
             yield lower
             yield re.sub(r"\\u....", lambda found: "\\u" + found[0][2:].upper(), lower)
+
+
+def _json_in_json(text: str) -> Iterator[bytes]:
+    """A document in a text of another, as errors and logs hold it: escaped once more."""
+    for written in () if _ORDINARY.fullmatch(text) else _json(text):
+        again = json.dumps(written, ensure_ascii=False)[1:-1].encode("utf-8", "surrogateescape")
+        yield again
+        if "\\/" in written:
+            yield again.replace(b"/", b"\\/")
 
 
 def _quoted(text: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 A head is scrubbed before mitmproxy has it, a body that is kept whole at its end, and one that is
 streamed as it comes. What has to be unpacked for that goes on unpacked: a stream always, a whole
-body only where it was changed.
+body only where it was changed. So does what has to be read by its charset, as UTF-8.
 """
 
 import codecs
@@ -11,6 +11,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from mitmproxy import http
+from mitmproxy.net.http.headers import (
+    assemble_content_type,
+    infer_content_encoding,
+    parse_content_type,
+)
 from mitmproxy.proxy import events
 from mitmproxy.proxy.layers.http import _events
 from mitmproxy.proxy.layers.http._events import (
@@ -27,7 +32,16 @@ from mitmproxy.proxy.layers.websocket import WebsocketLayer
 from flowrotate.guard import Refusal, refused
 from flowrotate.passage import Passage, guarded
 from flowrotate.rotator import ROTATOR
-from flowrotate.scrub.body import FEW, Streamed, TooLargeError, is_packed, scrub_whole, streamed
+from flowrotate.scrub.body import (
+    FEW,
+    Streamed,
+    TooLargeError,
+    is_packed,
+    is_rewritten,
+    scrub_whole,
+    streamed,
+)
+from flowrotate.scrub.charsets import is_odd, marked
 from flowrotate.scrub.scrubber import Lookout, Scrubber
 from flowrotate.scrub.stream import Stream, fitted
 from flowrotate.unpack import UnreadableError
@@ -82,11 +96,13 @@ class ScrubbingStream(RotatingStream):
         response = self.flow.response
         if not (self.scrubber and response):
             return
-        encoding, kind = _encoding(response), response.headers.get("content-type", "")
-        length = "content-length" in response.headers
-        self.body = streamed(encoding, kind.lower(), length, self.scrubber)
-        if is_packed(encoding):
-            _no_more_packed(response)
+        encoding, kind = _encoding(response), _kind(response)
+        charset, length = _charset(kind, b""), "content-length" in response.headers
+        self.body = streamed(encoding, kind, length, self.scrubber, charset)
+        if is_odd(charset):
+            _now_in_utf8(response)
+        if is_rewritten(encoding, charset):
+            _no_more_packed(response, still=not is_packed(encoding))
             if length:
                 del response.headers["content-length"]
                 if self.flow.request.http_version == "HTTP/1.1":
@@ -124,8 +140,8 @@ class ScrubbingStream(RotatingStream):
 
     def state_consume_response_body(self, event: HttpEvent) -> Steps:
         if isinstance(event, ResponseData):
-            if self.lookout:
-                self.lookout.add(event.data)
+            if self.lookout and guarded(partial(self.lookout.add, event.data)):
+                self.lookout = None  # the whole of it will be looked through
         elif isinstance(event, ResponseTrailers):
             self._scrub_trailers(event)
         elif isinstance(event, ResponseEndOfMessage):
@@ -140,11 +156,14 @@ class ScrubbingStream(RotatingStream):
         if not (self.scrubber and self.response_body_buf and response):
             return
         body = bytes(self.response_body_buf)
-        changed = scrub_whole(body, _encoding(response), self.scrubber, self.lookout)
+        charset = partial(_charset, _kind(response))
+        changed = scrub_whole(body, _encoding(response), self.scrubber, self.lookout, charset)
         self.response_body_buf.clear()
         self.response_body_buf += changed.body if changed else body
         if changed:
             _no_more_packed(response, still=not changed.unpacked)
+            if changed.in_utf8:
+                _now_in_utf8(response)
             if "content-length" in response.headers:
                 response.headers["content-length"] = str(len(changed.body))
 
@@ -177,8 +196,14 @@ class ScrubbingStream(RotatingStream):
         if self.scrubber and switched and not self.flow.websocket:
             self.tunnel = self.scrubber.stream(fitted, FEW)
         yield from super().flow_done()
-        if self.scrubber and isinstance(self.child_layer, WebsocketLayer):
-            scrub_messages(self.child_layer.server_ws, self.scrubber)
+        scrubber, child = self.scrubber, self.child_layer
+        if (
+            scrubber
+            and isinstance(child, WebsocketLayer)
+            and guarded(lambda: scrub_messages(child.server_ws, scrubber))
+        ):
+            # As if the upstream had left: nothing that it says is read.
+            yield from super().passthrough(ResponseEndOfMessage(self.stream_id))
 
     def passthrough(self, event: events.Event) -> Steps:
         if self.tunnel is None or not isinstance(event, ResponseData | ResponseEndOfMessage):
@@ -210,6 +235,26 @@ def _attempted(step: Callable[[], T]) -> T | Refusal:
 
 def _encoding(response: http.Response) -> str:
     return ",".join(response.headers.get_all("content-encoding"))
+
+
+def _kind(response: http.Response) -> str:
+    kind: str = response.headers.get("content-type", "")
+    return kind.lower()
+
+
+def _charset(kind: str, start: bytes) -> str:
+    """As mitmproxy takes it to be, and as it says by itself."""
+    told: str = infer_content_encoding(kind, start)
+    return told if is_odd(told) else marked(kind, start) or told
+
+
+def _now_in_utf8(response: http.Response) -> None:
+    parsed = parse_content_type(response.headers.get("content-type", ""))
+    if parsed:
+        kind, subkind, params = parsed
+        kept = {name: value for name, value in params.items() if name.lower() != "charset"}
+        told = assemble_content_type(kind, subkind, kept | {"charset": "utf-8"})
+        response.headers["content-type"] = told
 
 
 def _is_codec(encoding: str) -> bool:
