@@ -42,7 +42,9 @@ def test_of_a_file_that_is_trusted_instead(here: Places, ca: Path, tmp_path: Pat
     lines = path.read_text().splitlines()
     assert lines[0].endswith(f"the proxy's CA, and {own}")
     assert lines[1:] == [*pem("the proxy's").splitlines(), *pem("own").splitlines()]
+    # Whoever a container runs as may read it.
     assert path.stat().st_mode & 0o777 == 0o644
+    assert path.parent.stat().st_mode & 0o777 == 0o755
 
 
 def test_of_a_folder(here: Places, ca: Path, tmp_path: Path) -> None:

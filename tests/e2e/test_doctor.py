@@ -101,7 +101,9 @@ def test_somebody_else_has_the_port(clinic: Clinic) -> None:
         url = f"http://127.0.0.1:{other.getsockname()[1]}"
         status, findings = clinic.findings("--proxy", url)
     assert status == 1
-    assert f"something else answers at {url}" in said(findings, "proxy", "failure")
+    assert f"something answers at {url} that is none of this user's" in said(
+        findings, "proxy", "failure"
+    )
 
 
 def of(credential: dict[str, str]) -> list[dict[str, Any]]:

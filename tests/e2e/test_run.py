@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -338,6 +339,19 @@ def test_what_they_refuse(developer: Developer, args: list[str], status: int, sa
     ran = developer.run(*args)
     assert (ran.returncode, ran.stdout) == (status, "")
     assert said in ran.stderr
+
+
+def test_somebody_elses_server_is_no_proxy(machine: Machine, developer: Developer) -> None:
+    """Port 8080 is a popular one."""
+    try:
+        other = socket.create_server(("127.0.0.1", 8080))
+    except OSError:
+        return  # it is taken, by somebody who is somebody else indeed
+    with other:
+        ran = developer.run("run", *machine.options, "--", "sh", "-c", "echo $https_proxy")
+        assert ran.stdout.startswith("http://127.0.0.1:")
+        assert ran.stdout != "http://127.0.0.1:8080\n"
+        assert developer.run("env").returncode == 1
 
 
 SHELLS = {"bash": ["bash", "-c"], "zsh": ["zsh", "-c"], "fish": ["fish", "-c"]}

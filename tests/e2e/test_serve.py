@@ -1,11 +1,15 @@
 """`flow-rotate serve`: the real process, its line, its signals, and what it refuses."""
 
 import asyncio
+import fcntl
 import json
+import os
+import pty
 import signal
 import ssl
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +20,7 @@ import pytest
 
 from flowrotate.demo.upstream import Reply, Request, json_reply
 
-from .developer import Developer, Served
+from .developer import CLI, Developer, Served
 from .world import World, bearers, forms, pool, trusting
 
 
@@ -268,6 +272,41 @@ def quiet(world: World, developer: Developer) -> Iterator[Served]:
 def test_quiet_says_nothing_of_what_is_well(quiet: Served) -> None:
     quiet.stop()
     assert quiet.log == ""
+
+
+def test_it_ends_with_its_terminal(world: World, developer: Developer) -> None:
+    """SIGHUP reloads; but when the window is closed, nobody would ever find it again."""
+    secrets = world.secrets(pool(["a.example"]))
+    controller, terminal = pty.openpty()
+    with subprocess.Popen(
+        [*CLI, "serve", "--listen", "127.0.0.1:0", "--secrets", str(secrets)],
+        env=developer.env,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as process:
+        os.close(terminal)
+        said = b""
+        while b"next, in your shell" not in said:
+            said += os.read(controller, 4096)
+        process.send_signal(signal.SIGHUP)
+        while b"reloaded: " not in said:
+            said += os.read(controller, 4096)
+        assert process.poll() is None
+        os.close(controller)
+        assert process.wait(20) == 0
+
+
+def test_the_pac_needs_no_login(world: World, developer: Developer) -> None:
+    """Who fetches it has none to give."""
+    secrets = world.secrets(pool(["a.example"]))
+    with developer.serve("--secrets", str(secrets), "--set", "proxyauth=me:canary-pw") as served:
+        with httpx.Client(trust_env=False) as client:
+            assert "a.example" in client.get(f"{served.url}/proxy.pac").text
+        with httpx.Client(trust_env=False, proxy=served.url) as client:
+            assert client.get("http://b.example/").status_code == 407
 
 
 def test_a_private_one_ends_with_its_process(world: World, developer: Developer) -> None:

@@ -61,6 +61,8 @@ class Bundles:
         path = self._places.state / "ca" / f"{_digest(source, str(self._ca))}.pem"
         content = b"".join((HEAD, source.encode(), b"\n", self._ca_bytes(), self._roots(source)))
         try:
+            # Readable: containers, which have other users, get it mounted.
+            path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists() or path.read_bytes() != content:
                 write_private(path, content, 0o644)
         except OSError as e:

@@ -66,7 +66,8 @@ def find_target(places: Places, *, proxy: str = "", confdir: str = "", secrets: 
         named or (running.url if running else DEFAULT_URL),
         folder,
         Path(file).expanduser() if file else None,
-        running is not None or proxies.answers(named or DEFAULT_URL),
+        # Who answers at the default port, and was not written down, may be anybody.
+        running is not None or bool(named and proxies.answers(named)),
         running.token if running else "",
         Path(running.upstream_ca) if running and running.upstream_ca else None,
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 
 from mitmproxy.master import Master
@@ -10,6 +11,9 @@ from flowrotate.reload import RELOADER
 
 from .drain import MOST_SECONDS, Draining
 from .watch import when_ended
+
+LOG = 2
+"""The descriptor of stderr."""
 
 logger = logging.getLogger(__name__)
 
@@ -21,10 +25,11 @@ class Ending:
         self.master = master
         self.draining = draining
         self._tasks: list[asyncio.Task[None]] = []
+        self._on_terminal = os.isatty(LOG)
 
     def listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for name, react in (("SIGTERM", self.end), ("SIGINT", self.end), ("SIGHUP", reload)):
+        for name, react in (("SIGTERM", self.end), ("SIGINT", self.end), ("SIGHUP", self.hang_up)):
             number = getattr(signal, name, None)
             if number is None:
                 continue
@@ -43,6 +48,13 @@ class Ending:
         step = self._finish() if self.draining.ends else self._drain()
         self._tasks.append(asyncio.create_task(step))
 
+    def hang_up(self) -> None:
+        """Read the secrets file again; but whose terminal has gone is to go, too."""
+        if self._on_terminal and not os.isatty(LOG):
+            self.end()
+        elif not RELOADER.ask():
+            logger.warning("not reloaded: still starting")
+
     async def _outlive(self, pid: int) -> None:
         await when_ended(pid)
         await self._finish()
@@ -57,8 +69,3 @@ class Ending:
     async def _finish(self) -> None:
         await self.draining.close()
         self.master.shutdown()
-
-
-def reload() -> None:
-    if not RELOADER.ask():
-        logger.warning("not reloaded: still starting")

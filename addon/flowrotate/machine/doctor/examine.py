@@ -62,10 +62,10 @@ def port(target: Target, places: Places) -> Findings:
         others = [one.url for one in running if one is not mine]
         also = f" (also running: {', '.join(others)})" if others else ""
         yield ok("proxy", f"runs at {mine.url}, process {mine.pid}{also}")
-    elif target.runs:
+    elif proxies.answers(target.url):
         yield failure(
             "proxy",
-            f"something else answers at {target.url}",
+            f"something answers at {target.url} that is none of this user's",
             "end it, or serve at another port: flow-rotate serve --listen 127.0.0.1:0",
         )
     else:
