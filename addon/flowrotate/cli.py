@@ -11,6 +11,7 @@ import click
 from . import __version__
 from .machine import cli as machine
 from .machine.service.cli import service
+from .machine.system.cli import system
 from .machine.target import find_target
 from .settings import find_secrets
 
@@ -24,6 +25,7 @@ def cli() -> None:
     """Flow Rotate: a pool of credentials, rotated onto the requests that mitmproxy forwards."""
 
 
+cli.add_command(system)
 cli.add_command(service)
 cli.add_command(machine.env)
 cli.add_command(machine.doctor)

@@ -202,7 +202,24 @@ def test_wildcards_are_not_tried(clinic: Clinic) -> None:
     assert "no host has told the time" in said(findings, "clock", "note")
 
 
-NOW = datetime(2026, 6, 1, tzinfo=UTC)
+def test_the_desktop(clinic: Clinic) -> None:
+    """By KDE's file, which needs no desktop that runs."""
+    file = clinic.developer.home / ".config" / "kioslaverc"
+    file.parent.mkdir()
+    file.write_text("[Other]\n")
+    clinic.env["XDG_CURRENT_DESKTOP"] = "KDE"
+    with clinic.serve() as served:
+        assert "system is off" in said(clinic.findings()[1], "desktop", "note")
+        on = clinic.developer.run("system", "on", env=clinic.env)
+        assert on.returncode == 0, on
+        assert f"it goes to {served.url}" in said(clinic.findings()[1], "desktop", "ok")
+        with clinic.serve() as other:
+            _, findings = clinic.findings("--proxy", other.url)
+            assert f"another proxy, {served.url}" in said(findings, "desktop", "warning")
+        file.write_text(file.read_text().replace("ProxyType=2", "ProxyType=0"))
+        assert ": it is 0 now" in said(clinic.findings()[1], "desktop", "warning")
+    assert clinic.developer.run("system", "off", env=clinic.env).returncode == 0
+    assert "system is off" in said(clinic.findings()[1], "desktop", "note")
 
 
 def levels(findings: Any) -> list[tuple[str, str]]:
@@ -235,13 +252,13 @@ def test_who_trusts_it(tmp_path: Path) -> None:
     other = tmp_path / "other.pem"
     other.write_text("x")
 
-    def found(env: dict[str, str], system: bytes = b"", **stores: bool) -> list[tuple[str, str]]:
+    def found(env: dict[str, str], system: bytes = b"", *stores: str) -> list[tuple[str, str]]:
         return levels(certificates.trust(ca, env, lambda: system, stores))
 
     assert [level for level, _ in found({})] == ["warning"]
     assert found({"PIP_CERT": str(ca)}) == [("ok", "the CA is trusted in this shell's PIP_CERT")]
     assert found({}, b"x" + ca.read_bytes()) == [("ok", "the CA is trusted in the system's store")]
-    assert found({}, nss=True) == [("ok", "the CA is trusted in nss")]
+    assert found({}, b"", "nss") == [("ok", "the CA is trusted in nss")]
     assert [level for level, _ in found({"PIP_CERT": str(ca), "SSL_CERT_FILE": str(other)})] == [
         "ok",
         "warning",

@@ -126,9 +126,10 @@ def doctor(trust: Path | None, as_json: bool, **given: str) -> None:
     """Look at what may be wrong on this machine, with the mend of each: status 1 on any failure."""
     from .doctor.examine import Asked, examine
     from .doctor.tell import tell
+    from .system.cli import this_computer
 
     target = _target("doctor", given)
-    asked = Asked(target, os.environ, sources_environment(target), here(), trust)
+    asked = Asked(target, os.environ, sources_environment(target), this_computer(), trust)
     sys.exit(tell(examine(asked), as_json=as_json))
 
 

@@ -4,7 +4,8 @@ import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-SECONDS = 30.0
+SECONDS = 120.0
+"""Some ask the user, before they trust a certificate."""
 
 
 @dataclass(frozen=True, slots=True)

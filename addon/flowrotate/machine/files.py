@@ -20,6 +20,7 @@ def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
             os.fsync(file.fileno())
         Path(name).chmod(mode)
         Path(name).replace(path)
+        _sync(path.parent)
     except BaseException:
         with suppress(OSError):
             Path(name).unlink()
@@ -36,3 +37,13 @@ def _new_beside(path: Path) -> tuple[int, str]:
             if last:
                 raise
     raise AssertionError
+
+
+def _sync(folder: Path) -> None:
+    """A new name of a file is on the disk when its folder is; Windows has no such thing."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -52,9 +52,9 @@ def _key(file: Path) -> Findings:
 
 
 def trust(
-    ca: Path, env: Mapping[str, str], system: Callable[[], bytes], stores: Mapping[str, bool]
+    ca: Path, env: Mapping[str, str], system: Callable[[], bytes], stores: Iterable[str]
 ) -> Findings:
-    """`system` gives the system's roots as PEM; `stores` are others, with whether it is there."""
+    """`system` gives the system's roots as PEM; `stores` are others that it was put in."""
     try:
         own = x509.load_pem_x509_certificate(ca.read_bytes()).public_bytes(Encoding.PEM)
     except (OSError, ValueError):
@@ -64,7 +64,7 @@ def trust(
     others = [name for name in named if name not in holding]
     places = [f"this shell's {', '.join(holding)}"] if holding else []
     places += ["the system's store"] if own.strip() in system() else []
-    places += [name for name, there in stores.items() if there]
+    places += stores
     if places:
         yield ok("trust", f"the CA is trusted in {'; '.join(places)}")
     else:

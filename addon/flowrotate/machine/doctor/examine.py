@@ -10,9 +10,11 @@ from flowrotate.hosts import HostRule
 from flowrotate.machine import commands, proxies
 from flowrotate.machine.bundle import BundleError, system_roots
 from flowrotate.machine.places import Places
+from flowrotate.machine.system.kinds import Computer
+from flowrotate.machine.system.ledger import LedgerError
 from flowrotate.machine.target import Target
 
-from . import certificates, network, versions
+from . import certificates, desktop, network, versions
 from .finding import Finding, Findings, failure, ok
 from .secrets import secrets
 from .shell import shell, stacks
@@ -26,12 +28,12 @@ class Asked:
     target: Target
     env: Mapping[str, str] = field(repr=False)
     sources_env: Mapping[str, str] = field(repr=False)
-    places: Places
+    computer: Computer
     trusted: Path | None = None
 
 
 def examine(asked: Asked) -> Iterator[Finding]:
-    target, env, places = asked.target, asked.env, asked.places
+    target, env, places = asked.target, asked.env, asked.computer.places
     trusted = asked.trusted or target.upstream_ca
     pools: list[PoolSpec] = []
     dates: network.Dates = []
@@ -39,7 +41,7 @@ def examine(asked: Asked) -> Iterator[Finding]:
     yield from versions.versions(versions.installed())
     yield from port(target, places)
     yield from certificates.authority(target.ca, certificates.utc_now())
-    yield from certificates.trust(target.ca, env, lambda: _roots(places), {})
+    yield from certificates.trust(target.ca, env, lambda: _roots(places), _stores(asked.computer))
     yield from secrets(target.secrets, asked.sources_env, pools)
     try:
         contexts = _contexts(target, trusted)
@@ -51,6 +53,7 @@ def examine(asked: Asked) -> Iterator[Finding]:
     if target.runs and contexts.proxy:
         yield from network.through(target.url, reached, contexts)
     yield from shell(env, target.url, [rule for pool in pools for rule in pool.hosts])
+    yield from desktop.desktop(asked.computer, target)
     yield from stacks(target.url, str(target.ca))
 
 
@@ -71,6 +74,13 @@ def port(target: Target, places: Places) -> Findings:
     else:
         mend = "flow-rotate serve, or flow-rotate service install to have it always"
         yield failure("proxy", f"none runs at {target.url}", mend)
+
+
+def _stores(computer: Computer) -> list[str]:
+    try:
+        return list(desktop.stores(computer.book.load()))
+    except LedgerError:
+        return []
 
 
 def _roots(places: Places) -> bytes:
