@@ -1,22 +1,17 @@
 """G4 in a real browser: pages try every way they have to spend a credential through the proxy."""
 
 import json
-import os
-import shutil
-import signal
-import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from flowrotate.demo.proxy import SCRIPT, Proxy, clean_environment
+from flowrotate.demo.proxy import SCRIPT, Proxy
 from flowrotate.demo.upstream import Reply, Request, ThreadedUpstream
 
+from .chromium import chromium
 from .test_web_port import REBIND
 from .world import World, forms, pool
 
@@ -127,30 +122,13 @@ def willing(request: Request) -> Reply:
     return Reply(200, headers, b"")
 
 
-@contextmanager
-def browser(proxy: Proxy, profile: Path, url: str) -> Iterator[None]:
+def browser(proxy: Proxy, profile: Path, url: str) -> AbstractContextManager[None]:
     """A Chromium that trusts every certificate and lets pages do what they like."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    command = [
-        found or pytest.skip("chromium is not installed"),
-        *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
-        *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
-        *("--disable-popup-blocking", "--disable-features=HttpsUpgrades,LocalNetworkAccessChecks"),
+    options = (
+        *("--disable-popup-blocking", "--ignore-certificate-errors"),
         *(f"--proxy-server={proxy.url}", "--proxy-bypass-list=<-loopback>"),
-        *("--ignore-certificate-errors", f"--user-data-dir={profile}"),
-        url,
-    ]
-    quiet = subprocess.DEVNULL
-    home = clean_environment() | {"HOME": str(profile)}
-    running = subprocess.Popen(
-        command, env=home, stdout=quiet, stderr=quiet, start_new_session=True
     )
-    try:
-        yield
-    finally:
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
+    return chromium(profile, url, *options)
 
 
 @dataclass

@@ -1,20 +1,15 @@
 """`/proxy.pac` on the proxy's own port, and a real Chromium that lives by it."""
 
-import os
-import shutil
-import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 
 import httpx
 import pytest
 
-from flowrotate.demo.proxy import SCRIPT, Proxy, clean_environment
+from flowrotate.demo.proxy import SCRIPT, Proxy
 from flowrotate.demo.upstream import Reply, Request
 
+from .chromium import chromium
 from .developer import Developer
 from .test_web_port import REBIND
 from .world import World, forms, pool
@@ -122,31 +117,6 @@ def request(flow):
 """
 
 
-@contextmanager
-def chromium(profile: Path, pac: str, url: str) -> Iterator[None]:
-    """With the network as it is, but for some names, which lead here."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    command: Sequence[str] = [
-        found or pytest.skip("chromium is not installed"),
-        *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
-        *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
-        "--disable-features=HttpsUpgrades,LocalNetworkAccessChecks",
-        *(f"--proxy-pac-url={pac}", "--ignore-certificate-errors"),
-        *("--host-resolver-rules=MAP *.example 127.0.0.1", f"--user-data-dir={profile}", url),
-    ]
-    quiet = subprocess.DEVNULL
-    home = clean_environment() | {"HOME": str(profile)}
-    running = subprocess.Popen(
-        command, env=home, stdout=quiet, stderr=quiet, start_new_session=True
-    )
-    try:
-        yield
-    finally:
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
-
-
 def until(there: Callable[[], bool]) -> None:
     end = time.monotonic() + SECONDS
     while not there():
@@ -170,13 +140,18 @@ def test_a_browser(world: World, tls: bool) -> None:
         scripts=[SCRIPT, REBIND, marking],
         env={"REBIND": " ".join(names)},
     )
-    pac = f"{proxy.url}/proxy.pac"
+    # With the network as it is, but for some names, which lead here.
+    options = (
+        f"--proxy-pac-url={proxy.url}/proxy.pac",
+        "--ignore-certificate-errors",
+        "--host-resolver-rules=MAP *.example 127.0.0.1",
+    )
     for n, url in enumerate(urls):
-        with chromium(world.folder / f"profile-{n}", pac, f"{url}/{n}"):
+        with chromium(world.folder / f"profile-{n}", f"{url}/{n}", *options):
             until(lambda n=n: len(pages.seen) > n)  # type: ignore[misc]
     assert pages.seen == [("/0", True), ("/1", False)]
     proxy.stop()
     for n, url in enumerate(urls, 2):
-        with chromium(world.folder / f"profile-{n}", pac, f"{url}/{n}"):
+        with chromium(world.folder / f"profile-{n}", f"{url}/{n}", *options):
             until(lambda n=n: len(pages.seen) > n)  # type: ignore[misc]
     assert pages.seen[2:] == [("/2", False), ("/3", False)]

@@ -328,6 +328,7 @@ def test_what_is_wrong_with_the_secrets_is_told(world: World, developer: Develop
     [
         (["run", "--proxy", "http://127.0.0.1:1", "--", "true"], 1, "no proxy answers at"),
         (["run", "--proxy", "nonsense", "--", "true"], 2, "--proxy: write http://HOST:PORT"),
+        (["run", "--placholder", "X", "--", "true"], 2, "No such option"),
         (["run", "--secrets", "/nowhere", "--", "true"], 1, "--secrets /nowhere: no such file"),
         (["env"], 1, "no proxy answers at http://127.0.0.1:8080: start one"),
         (["env", "--proxy", "https://a:1"], 2, "--proxy: write http://HOST:PORT"),

@@ -12,7 +12,8 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -106,20 +107,27 @@ async def slow(request: Request) -> Reply:
     return json_reply({"ok": True})
 
 
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
-def test_what_is_under_way_finishes(world: World, developer: Developer, by: signal.Signals) -> None:
-    """A request that waits for its upstream gets its answer; nobody new gets in."""
+@contextmanager
+def at_work(
+    world: World, developer: Developer, seconds: int
+) -> Iterator[tuple[Served, httpx.Client, Future[httpx.Response]]]:
+    """A server, with a request under way that takes so long."""
     upstream = world.upstream(slow)
     secrets = world.secrets(pool([f"localhost:{upstream.port}"], ["a"]))
-    args = ["--secrets", str(secrets), *trust(world)]
     with (
-        developer.serve(*args) as served,
+        developer.serve("--secrets", str(secrets), *trust(world)) as served,
         through(served) as client,
         ThreadPoolExecutor() as threads,
     ):
-        client.get(upstream.url())
-        waiting = threads.submit(client.get, upstream.url("/?2"))
-        _until(lambda: len(upstream.requests) == 2)
+        waiting = threads.submit(client.get, upstream.url(f"/?{seconds}"))
+        _until(lambda: len(upstream.requests) == 1)
+        yield served, client, waiting
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+def test_what_is_under_way_finishes(world: World, developer: Developer, by: signal.Signals) -> None:
+    """A request that waits for its upstream gets its answer; nobody new gets in."""
+    with at_work(world, developer, 2) as (served, client, waiting):
         began = time.monotonic()
         served.process.send_signal(by)
         served.wait_for("ending: up to 10 s")
@@ -128,7 +136,28 @@ def test_what_is_under_way_finishes(world: World, developer: Developer, by: sign
         assert served.wait() == 0
         assert time.monotonic() - began < 8
         with pytest.raises(httpx.TransportError):
-            client.get(upstream.url())
+            client.get(waiting.result().url)
+
+
+def test_a_second_signal_ends_it(world: World, developer: Developer) -> None:
+    with at_work(world, developer, 9) as (served, _, waiting):
+        began = time.monotonic()
+        served.process.send_signal(signal.SIGTERM)
+        served.wait_for("ending: ")
+        assert served.stop() == 0
+        assert time.monotonic() - began < 5
+        with pytest.raises(httpx.TransportError):
+            waiting.result()
+
+
+def test_ten_seconds_are_the_end(world: World, developer: Developer) -> None:
+    with at_work(world, developer, 19) as (served, _, waiting):
+        began = time.monotonic()
+        assert served.stop() == 0
+        assert 9 < time.monotonic() - began < 15
+        assert "ended, although requests were at work" in served.log
+        with pytest.raises(httpx.TransportError):
+            waiting.result()
 
 
 def test_idle_connections_keep_nobody_waiting(world: World, developer: Developer) -> None:
@@ -141,43 +170,6 @@ def test_idle_connections_keep_nobody_waiting(world: World, developer: Developer
         assert served.stop() == 0
         assert time.monotonic() - began < 5
         direct.close()
-
-
-def test_a_second_signal_ends_it(world: World, developer: Developer) -> None:
-    upstream = world.upstream(slow)
-    secrets = world.secrets(pool([f"localhost:{upstream.port}"], ["a"]))
-    with (
-        developer.serve("--secrets", str(secrets), *trust(world)) as served,
-        through(served) as client,
-        ThreadPoolExecutor() as threads,
-    ):
-        waiting = threads.submit(client.get, upstream.url("/?9"))
-        _until(lambda: len(upstream.requests) == 1)
-        began = time.monotonic()
-        served.process.send_signal(signal.SIGTERM)
-        served.wait_for("ending: ")
-        assert served.stop() == 0
-        assert time.monotonic() - began < 5
-        with pytest.raises(httpx.TransportError):
-            waiting.result()
-
-
-def test_ten_seconds_are_the_end(world: World, developer: Developer) -> None:
-    upstream = world.upstream(slow)
-    secrets = world.secrets(pool([f"localhost:{upstream.port}"], ["a"]))
-    with (
-        developer.serve("--secrets", str(secrets), *trust(world)) as served,
-        through(served) as client,
-        ThreadPoolExecutor() as threads,
-    ):
-        waiting = threads.submit(client.get, upstream.url("/?19"))
-        _until(lambda: len(upstream.requests) == 1)
-        began = time.monotonic()
-        assert served.stop() == 0
-        assert 9 < time.monotonic() - began < 15
-        assert "ended, although requests were at work" in served.log
-        with pytest.raises(httpx.TransportError):
-            waiting.result()
 
 
 def _until(there: Callable[[], bool], seconds: float = 20) -> None:

@@ -66,7 +66,7 @@ def env(shell: str | None, unset: bool, as_json: bool, **given: str) -> None:
     click.echo(json.dumps(values, indent=2) if as_json else shells.written(shell, values).rstrip())
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False})
 @target_options
 @click.option("--placeholder", "names", multiple=True, metavar="NAME", help="A key's variable.")
 @click.option("--private", is_flag=True, help="A proxy of its own, though one may run.")
@@ -85,13 +85,12 @@ def run(
     it. --placeholder OPENAI_API_KEY gives it a key that is none.
     """
     target = _target("run", given)
-    token = target.token
     if private or options or not target.runs:
         if given["proxy"]:
             _fail("run", f"no proxy answers at {target.url}: start it, or leave out --proxy")
-        target, token = _private(given, options), _option(options, "rotate_client_token")
+        target = _private(given, options)
     try:
-        secret = read_token(token, os.environ)
+        secret = read_token(target.token, os.environ)
     except SettingsError as e:
         _fail("run", str(e))
     key = secret.reveal() if secret else PLACEHOLDER
@@ -188,18 +187,13 @@ def _private(given: Mapping[str, str], options: tuple[str, ...]) -> Target:
         own = launch.start_private(arguments, _without(before))
     except launch.LaunchError as e:
         _fail("run", str(e), e.status)
-    return Target(own.url, own.ca.parent, own.secrets, runs=True)
+    return Target(own.url, own.ca.parent, own.secrets, runs=True, token=own.token)
 
 
 def _without(before: Mapping[str, str | None]) -> dict[str, str]:
     """This environment as it was before `flow-rotate env`."""
     rest = {name: text for name, text in os.environ.items() if name not in before}
     return rest | {name: text for name, text in before.items() if text is not None}
-
-
-def _option(options: tuple[str, ...], name: str) -> str:
-    given = [o.partition("=")[2] for o in options if o.partition("=")[0] == name]
-    return given[-1] if given else ""
 
 
 def _fail(command: str, message: str, status: int = 1) -> NoReturn:

@@ -32,6 +32,8 @@ class Private:
     url: str
     ca: Path
     secrets: Path | None
+    token: str
+    """Where its client token is, as `rotate_client_token` says it."""
 
 
 def start_private(options: Sequence[str], env: Mapping[str, str]) -> Private:
@@ -58,7 +60,9 @@ def start_private(options: Sequence[str], env: Mapping[str, str]) -> Private:
         process.wait()
         raise LaunchError("the private proxy does not start (see above)") from None
     file = said["secrets"]
-    return Private(said["proxy"], Path(said["ca"]), Path(file) if file else None)
+    return Private(
+        said["proxy"], Path(said["ca"]), Path(file) if file else None, said["client_token"]
+    )
 
 
 def next_proxy(env: Mapping[str, str | None]) -> list[str]:

@@ -32,6 +32,7 @@ def state() -> dict[str, object]:
         "listening": addresses,
         "ca": str(Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"),
         "secrets": str(RELOADER.path) if RELOADER.path else None,
+        "client_token": ctx.options.rotate_client_token,
         "pools": {name: len(p.resolved.secrets) for name, p in ROTATOR.pools.items()},
     }
 
