@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from flowrotate.machine.files import write_private
 from flowrotate.machine.launch import LaunchError, next_proxy
 from flowrotate.machine.places import Places, places
 from flowrotate.machine.proxies import Running
-from flowrotate.machine.shells import shell_of, written
+from flowrotate.machine.shells import line_for, own_name, shell_of, written
 from flowrotate.machine.target import DEFAULT_URL, TargetError, find_target, parse_proxy
 
 HOME = Path("/home/me")
@@ -160,6 +161,31 @@ def test_a_login_is_not_for_here() -> None:
 )
 def test_lines_for_shells(shell: str, value: str | None, line: str) -> None:
     assert written(shell, {"N": value}) == line
+
+
+@pytest.mark.parametrize(
+    ("shell", "expected"),
+    [
+        ("bash", 'eval "$(x env)"'),
+        ("zsh", 'eval "$(x env)"'),
+        ("fish", "x env | source"),
+        ("powershell", "x env | Out-String | Invoke-Expression"),
+    ],
+)
+def test_how_a_shell_takes_it_over(shell: str, expected: str) -> None:
+    assert line_for(shell, "x env") == expected
+
+
+def test_how_this_program_is_called(tmp_path: Path) -> None:
+    script = tmp_path / "a clone" / ".venv" / "bin" / "flow-rotate"
+    script.parent.mkdir(parents=True)
+    script.touch()
+    nowhere = {}.get
+    assert own_name(lambda _: "/usr/bin/flow-rotate", script, tmp_path) == "flow-rotate"
+    assert own_name(nowhere, script, tmp_path / "a clone") == ".venv/bin/flow-rotate"
+    assert own_name(nowhere, script, Path("/elsewhere")) == f"'{script}'"
+    module = own_name(nowhere, tmp_path / "__main__.py", tmp_path)
+    assert module == f"{sys.executable} -m flowrotate"
 
 
 @pytest.mark.parametrize(

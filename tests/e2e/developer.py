@@ -35,6 +35,7 @@ class Developer:
             "NODE_EXTRA_CA_CERTS": str(trust),  # Node.js reads no other
             "XDG_RUNTIME_DIR": str(self.home / "run"),
             "LANG": "C.UTF-8",
+            "SHELL": "/bin/bash",
             **(env or {}),
         }
         for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):

@@ -70,6 +70,7 @@ def test_the_line(world: World, developer: Developer, default: bool) -> None:
     option = "" if default else f" --proxy {served.url}"
     (line,) = served.lines
     assert f" at {served.url}, pools pool (3), two (1); next, in your shell: " in line
+    # Here the program is found by its name.
     assert line.endswith(f'eval "$(flow-rotate env{option})"\n')
 
 

@@ -1,9 +1,12 @@
-"""Variables as each shell has them set, and unset. Pure."""
+"""Variables as each shell has them set, and unset; and how it is told to. Pure."""
 
 import re
 import shlex
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
+PROGRAM = "flow-rotate"
 Write = Callable[[str, str | None], str]
 
 
@@ -57,3 +60,23 @@ def shell_of(env: Mapping[str, str], platform: str) -> str:
     if name in ("pwsh", "powershell") or (not name and platform == "win32"):
         return "powershell"
     return name if name in SHELLS else "bash"
+
+
+def line_for(shell: str, command: str) -> str:
+    """What to type so that the shell takes over what a command writes."""
+    if shell == "fish":
+        return f"{command} | source"
+    if shell == "powershell":
+        return f"{command} | Out-String | Invoke-Expression"
+    return f'eval "$({command})"'
+
+
+def own_name(which: Callable[[str], str | None], script: Path, folder: Path) -> str:
+    """How this program is called from a folder: by its name, where that is found."""
+    if which(PROGRAM):
+        return PROGRAM
+    if script.name == PROGRAM and script.is_file():
+        there = script.absolute()
+        near = there.relative_to(folder) if there.is_relative_to(folder) else there
+        return shlex.quote(str(near))
+    return f"{shlex.quote(sys.executable)} -m flowrotate"

@@ -1,11 +1,15 @@
 """What a server says once, when it is ready: where it is, what it has, and what to do next."""
 
 import json
+import os
+import shutil
+import sys
 from pathlib import Path
 
 from mitmproxy import ctx
 
 from flowrotate import __version__
+from flowrotate.machine.shells import line_for, own_name, shell_of
 from flowrotate.machine.target import DEFAULT_URL
 from flowrotate.presence import proxy_url
 from flowrotate.reload import RELOADER
@@ -45,6 +49,11 @@ def line() -> str:
         for address in ctx.master.addons.get("proxyserver").listen_addrs()
     )
     told = f"pools {pools}" if pools else "no pools"
-    option = "" if url == DEFAULT_URL else f" --proxy {url}"
-    hint = f'; next, in your shell: eval "$(flow-rotate env{option})"' if url else ""
+    hint = f"; next, in your shell: {_next(url)}" if url else ""
     return f"Flow Rotate {__version__} at {where or ', '.join(ctx.options.mode)}, {told}{hint}"
+
+
+def _next(url: str) -> str:
+    option = "" if url == DEFAULT_URL else f" --proxy {url}"
+    name = own_name(shutil.which, Path(sys.argv[0]), Path.cwd())
+    return line_for(shell_of(os.environ, sys.platform), f"{name} env{option}")
