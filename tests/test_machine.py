@@ -180,7 +180,10 @@ def test_how_this_program_is_called(tmp_path: Path) -> None:
     script = tmp_path / "a clone" / ".venv" / "bin" / "flow-rotate"
     script.parent.mkdir(parents=True)
     script.touch()
-    nowhere = {}.get
+
+    def nowhere(_: str) -> None:
+        return None
+
     assert own_name(lambda _: "/usr/bin/flow-rotate", script, tmp_path) == "flow-rotate"
     assert own_name(nowhere, script, tmp_path / "a clone") == ".venv/bin/flow-rotate"
     assert own_name(nowhere, script, Path("/elsewhere")) == f"'{script}'"
