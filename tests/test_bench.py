@@ -20,7 +20,7 @@ def test_the_benchmark_measures_something(row: str) -> None:
             pytest.skip(f"{program} is not installed")
     command = [sys.executable, "-m", "tests.bench", "--json", "--rounds", "1", "--bursts", "1"]
     done = subprocess.run(
-        [*command, "--only", row],
+        [*command, "--events", "20", "--only", row],
         cwd=ROOT,
         env=clean_environment() | {"PYTHONPATH": str(ROOT / "addon")},
         capture_output=True,

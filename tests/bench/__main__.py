@@ -205,6 +205,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=10, help="fresh processes per row")
     parser.add_argument("--bursts", type=int, default=6, help="seconds per side and round")
     parser.add_argument("--only", default="", help="rows whose name has this text")
+    parser.add_argument("--events", type=int, default=200, help="samples of a first event")
     parser.add_argument("--json", action="store_true", help="print the outcome for programs")
     options = parser.parse_args()
     if missing := [name for name in ("nginx", "wrk") if not shutil.which(name)]:
@@ -221,7 +222,7 @@ def main() -> int:
         if options.only in through.NAME:
             step = partial(progress.advance, task)
             outcomes.append(tunnels(options.rounds, options.bursts, step))
-        event = first_event(200)
+        event = first_event(options.events)
         progress.advance(task)
     if options.json:
         print(json.dumps({"pairs": [asdict(o) for o in outcomes], "event_ms": asdict(event)}))

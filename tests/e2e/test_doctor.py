@@ -87,11 +87,10 @@ def test_all_is_well(clinic: Clinic) -> None:
 
 
 def test_no_proxy_runs(clinic: Clinic) -> None:
-    status, findings = clinic.findings()
+    status, findings = clinic.findings("--proxy", "http://127.0.0.1:1")
     assert status == 1
-    assert "none runs at http://127.0.0.1:8080 → flow-rotate serve" in said(
-        findings, "proxy", "failure"
-    )
+    expected = "none runs at http://127.0.0.1:1 → flow-rotate serve"
+    assert expected in said(findings, "proxy", "failure")
     assert "there is none → start the proxy once" in said(findings, "ca", "failure")
     assert "no secrets file" in said(findings, "secrets", "failure")
 

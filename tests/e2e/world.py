@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from mitmproxy.certs import CertStore
 
 from flowrotate.demo.certs import Authority
 from flowrotate.demo.evidence import forms_of
@@ -82,6 +83,7 @@ class World:
     ) -> Proxy:
         self._proxies += 1
         folder = self.folder / f"proxy-{self._proxies}"
+        shutil.copytree(made_once(self.authority), folder, dirs_exist_ok=True)
         chosen: dict[str, str | Sequence[str]] = dict(options or {})
         if pools:
             chosen["rotate_secrets"] = str(self.secrets(*pools, name=f"{folder.name}.json"))
@@ -108,6 +110,14 @@ class World:
             ).stdout
 
         return run
+
+
+def made_once(authority: Authority) -> Path:
+    """A folder with a CA as mitmproxy makes it, which costs each proxy a key otherwise."""
+    folder = authority.ca.parent / "mitmproxy"
+    if not folder.exists():
+        CertStore.create_store(folder, "mitmproxy", 2048)
+    return folder
 
 
 class OnlyHttp2(ssl.SSLContext):
