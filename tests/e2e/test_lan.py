@@ -146,6 +146,24 @@ def test_g3_a_neighbour_gets_nothing_unless_allowed(world: World, lan: Lan) -> N
     assert bearers(upstream.requests) == ["?", "a"]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", HERE])
+def test_a_neighbour_does_not_get_the_pac(world: World, lan: Lan, host: str) -> None:
+    """It would tell which services somebody has keys for; nor one who may use the pools."""
+    with lan.at(lan.home):
+        options = {"rotate_allow_clients": ["192.0.2.0/30"]}
+        proxy = world.proxy(pool(["api.example"]), host="0.0.0.0", options=options)
+        here = subprocess.run(
+            [lan.curl, "--silent", f"{proxy.url}/proxy.pac"], capture_output=True, text=True
+        )
+    assert "api.example" in here.stdout
+    url = f"http://{HERE}:{proxy.port}/proxy.pac"
+    command = ["ip", "netns", "exec", lan.neighbours[0], lan.curl, "--silent", "--include", url]
+    command += ["--max-time", "20", "--header", f"Host: {host}:{proxy.port}"]
+    said = subprocess.run(command, capture_output=True, text=True).stdout
+    assert said.startswith(("HTTP/1.1 403", "HTTP/1.1 502"))
+    assert "api.example" not in said
+
+
 def test_g3_a_neighbour_who_logs_in(world: World, lan: Lan) -> None:
     with lan.at(lan.home):
         upstream = world.upstream()

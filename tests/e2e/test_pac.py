@@ -1,5 +1,6 @@
 """`/proxy.pac` on the proxy's own port, and a real Chromium that lives by it."""
 
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -72,17 +73,27 @@ def test_a_web_page_does_not_get_it(world: World, headers: dict[str, str], statu
     assert "api.example" not in answer.text
 
 
-@pytest.mark.parametrize("mode", ["reverse", "socks5"])
-def test_other_modes_have_none(world: World, mode: str) -> None:
+def test_reverse_mode_has_none(world: World) -> None:
+    """There it is a path of the upstream's."""
     upstream = world.upstream(lambda r: Reply(404, [], r.target.encode()))
-    spec = f"reverse:{upstream.url('')}" if mode == "reverse" else mode
-    proxy = world.proxy(pool([f"localhost:{upstream.port}"]), mode=spec)
-    if mode == "reverse":
-        assert get(proxy).status_code == 404
-        assert [r.target for r in upstream.requests] == ["/proxy.pac"]
-    else:
-        with pytest.raises(httpx.TransportError):
-            get(proxy)
+    proxy = world.proxy(pool(["api.example"]), mode=f"reverse:{upstream.url('')}")
+    assert get(proxy).status_code == 404
+    assert [r.target for r in upstream.requests] == ["/proxy.pac"]
+
+
+@pytest.mark.parametrize("strategy", ["eager", "lazy"])
+def test_a_socks_proxy_has_none(world: World, strategy: str) -> None:
+    """What it would say, that an HTTP proxy is here, is not so."""
+    options = {"connection_strategy": strategy}
+    proxy = world.proxy(pool(["api.example"]), mode="socks5", options=options)
+    with pytest.raises(httpx.TransportError):
+        get(proxy)
+    curl, url = world.curl(), f"http://127.0.0.1:{proxy.port}/proxy.pac"
+    try:
+        said = curl("--proxy", f"socks5://127.0.0.1:{proxy.port}", url)
+    except subprocess.CalledProcessError:
+        return
+    assert "FindProxyForURL" not in said
 
 
 def test_other_paths_are_not_answered(world: World) -> None:

@@ -108,9 +108,22 @@ def test_one_proxy_for_both(world: World, http2: bool, strategy: str) -> None:
     assert [r.header("authorization") for r in other.requests] == ["Bearer mine"] * 3
 
 
+def test_a_name_that_only_the_client_hello_tells(world: World) -> None:
+    """Intercepted, and what is in it too: the request gets its credential."""
+    upstream = world.upstream(alpn=["http/1.1"])
+    proxy = world.proxy(pool([f"localhost:{upstream.port}"]), options=ON)
+    with connected(proxy, f"127.0.0.1:{upstream.port}") as raw:
+        with trusting(proxy.ca).wrap_socket(raw, server_hostname="localhost") as tls:
+            host = f"Host: localhost:{upstream.port}"
+            tls.sendall(f"GET / HTTP/1.1\r\n{host}\r\nAuthorization: mine\r\n\r\n".encode())
+            assert tls.recv(65536).startswith(b"HTTP/1.1 200")
+    assert bearers(upstream.requests) == ["a"]
+
+
 @pytest.mark.parametrize("sizes", [[1, 1, 1], [2], [3], [5, 1], [100], [200, 50]])
 @pytest.mark.parametrize("pooled", [False, True])
 def test_a_client_hello_in_pieces(world: World, sizes: list[int], pooled: bool) -> None:
+    """To an address: only the whole hello tells whose it is."""
     upstream = world.upstream(alpn=["http/1.1"])
     hosts = [f"localhost:{upstream.port if pooled else 1}"]
     proxy = world.proxy(pool(hosts), options=ON)
@@ -120,7 +133,7 @@ def test_a_client_hello_in_pieces(world: World, sizes: list[int], pooled: bool) 
     with pytest.raises(ssl.SSLWantReadError):
         tls.do_handshake()
     hello = outgoing.read()
-    with connected(proxy, f"localhost:{upstream.port}") as raw:
+    with connected(proxy, f"127.0.0.1:{upstream.port}") as raw:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         at = 0
         for size in sizes:
