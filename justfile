@@ -12,22 +12,22 @@ default:
 # Run the main job against an embedded upstream and prove that it worked (--keep leaves it running)
 [no-exit-message]
 demo *ARGS: _venv
-    @{{ bin }}/flow-rotate demo "$@"
+    @exec {{ bin }}/flow-rotate demo "$@"
 
 # Run the proxy for daily use: on loopback, what is in no pool passes undecrypted
 [no-exit-message]
 serve *ARGS: _venv
-    @{{ bin }}/flow-rotate serve "$@"
+    @exec {{ bin }}/flow-rotate serve "$@"
 
 # Run mitmdump with the addon and your secrets (secrets/secrets.yaml)
 [no-exit-message]
 run *ARGS: _venv
-    @{{ just_executable() }} _with mitmdump "$@"
+    @exec {{ just_executable() }} _with mitmdump "$@"
 
 # The same with mitmweb, to look at the flows in a browser
 [no-exit-message]
 web *ARGS: _venv
-    @{{ just_executable() }} _with mitmweb "$@"
+    @exec {{ just_executable() }} _with mitmweb "$@"
 
 # Check the secrets file, its hosts and its sources (--json, --offline, or another file)
 [no-exit-message]

@@ -1,6 +1,7 @@
 """Certificate bundles: what is in them, and when they are made anew."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ def test_of_a_file_that_is_trusted_instead(here: Places, ca: Path, tmp_path: Pat
     # Whoever a container runs as may read it.
     assert path.stat().st_mode & 0o777 == 0o644
     assert path.parent.stat().st_mode & 0o777 == 0o755
+    assert path.parent.parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_of_a_folder(here: Places, ca: Path, tmp_path: Path) -> None:
@@ -65,8 +67,37 @@ def test_of_one_of_ours(here: Places, ca: Path, tmp_path: Path) -> None:
     bundles = Bundles(here, ca)
     once = bundles.of(str(own))
     assert bundles.of(str(once)) == once
-    assert source_of(str(once)) == str(own)
+    assert source_of(here, str(once)) == str(own)
     assert bundles.of(str(bundles.of(""))) == bundles.of("")
+
+
+def test_no_key_is_copied(here: Places, tmp_path: Path) -> None:
+    """The CA's own file, or a client's, has its key beside the certificate."""
+    key = "-----BEGIN RSA PRIVATE KEY-----\ncanary\n-----END RSA PRIVATE KEY-----\n"
+    ca, own = tmp_path / "ca.pem", tmp_path / "own.pem"
+    ca.write_text(key + pem("the proxy's"))
+    own.write_text(f"canary\n{pem('own')}\n{key}{pem('own 2')}\n{key}")
+    text = Bundles(here, ca).of(str(own)).read_text()
+    assert text.count("BEGIN CERTIFICATE") == 3
+    assert "canary" not in text
+    assert "PRIVATE KEY" not in text
+
+
+def test_a_file_that_calls_itself_a_bundle(here: Places, ca: Path, tmp_path: Path) -> None:
+    """Only where ours are is a first line believed: else it could name any file."""
+    victim, planted = tmp_path / "id", tmp_path / "roots.pem"
+    victim.write_text(pem("canary"))
+    planted.write_bytes(bundle.HEAD + str(victim).encode() + f"\n{pem('own')}".encode())
+    text = Bundles(here, ca).of(str(planted)).read_text()
+    assert pem("own") in text
+    assert "canary" not in text
+
+
+@pytest.mark.parametrize("name", ["pipe", "/dev/zero"])
+def test_a_file_without_an_end(here: Places, ca: Path, tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BundleError, match="mend the variable that names it"):
+        Bundles(here, ca).of(str(tmp_path / name))
 
 
 def test_what_is_as_it_should_be_is_left(here: Places, ca: Path) -> None:

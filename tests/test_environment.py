@@ -12,6 +12,7 @@ from flowrotate.machine.environment import (
     EVERY,
     REPLACING,
     no_proxy,
+    proxy_in,
     undone,
     variables,
     what_was,
@@ -74,13 +75,48 @@ def test_nothing_is_taken_back_where_nothing_was_set() -> None:
     assert undone({"HTTPS_PROXY": "http://corp:1"}) == {}
 
 
-@pytest.mark.parametrize("text", ["", "x", "[]", "7", '{"HTTPS_PROXY": 7}'])
-def test_a_broken_note_is_no_note(text: str) -> None:
-    env = {"HTTPS_PROXY": "http://corp:1", BEFORE: text}
+@pytest.mark.parametrize(
+    "pair",
+    [7, "x", [], ["x"], ["x", 7], [7, URL], ["a\0b", URL], ["a\ud800", URL], ["a", URL, "c"]],
+)
+def test_a_broken_note_is_no_note(pair: object) -> None:
+    env = {"HTTPS_PROXY": URL, BEFORE: json.dumps({"HTTPS_PROXY": pair, "PATH": ["x", "y"]})}
     was = what_was(env)
     assert was.keys() == set(EVERY)
-    assert was["HTTPS_PROXY"] in (None, "http://corp:1")
+    assert was["HTTPS_PROXY"] == URL
     assert json.loads(made(env)[BEFORE]).keys() == set(EVERY)
+
+
+@pytest.mark.parametrize("text", ["", "x", "[]", "7", "[" * 100_000])
+def test_what_is_no_note(text: str) -> None:
+    assert what_was({"HTTPS_PROXY": URL, BEFORE: text})["HTTPS_PROXY"] == URL
+
+
+def test_what_was_set_in_between_stays() -> None:
+    """It is somebody's own: part of the next bundles, and not taken back."""
+    once = made({"SSL_CERT_FILE": "/first.pem", "NO_PROXY": "a.corp"})
+    between = {**once, "SSL_CERT_FILE": "/second.pem", "NO_PROXY": f"{once['NO_PROXY']},b.corp"}
+    again = made(between)
+    assert again["SSL_CERT_FILE"] == "bundle of /second.pem"
+    assert again["NO_PROXY"].endswith(",a.corp,b.corp")
+    assert undone({**between, **again})["SSL_CERT_FILE"] == "/second.pem"
+    assert undone(between)["SSL_CERT_FILE"] == "/second.pem"
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({}, ""),
+        ({"HTTPS_PROXY": "http://me:canary@corp:3128/"}, "http://corp:3128"),
+        ({"HTTPS_PROXY": "corp"}, "http://corp:80"),
+        ({"https_proxy": "socks5h://corp", "HTTPS_PROXY": "x"}, "socks5h://corp:1080"),
+        ({"HTTPS_PROXY": "http://[::1]:1"}, "http://[::1]:1"),
+        ({"HTTPS_PROXY": "http://u:pw%40h"}, ""),
+        ({"HTTPS_PROXY": "http://["}, ""),
+    ],
+)
+def test_the_proxy_of_an_environment(env: dict[str, str], expected: str) -> None:
+    assert proxy_in(env) == expected
 
 
 @pytest.mark.parametrize(
@@ -105,6 +141,7 @@ def test_a_broken_note_is_no_note(text: str) -> None:
         ("wild.example", ["*.wild.example"], "localhost,127.0.0.1,::1"),
         ("pi.example", ["api.example"], "localhost,127.0.0.1,::1,pi.example"),
         (" ,, ", ["api.example"], "localhost,127.0.0.1,::1"),
+        ("a.corp api.example\tb.corp", ["api.example"], "localhost,127.0.0.1,::1,a.corp,b.corp"),
     ],
 )  # fmt: skip
 def test_what_goes_past_the_proxy(present: str, hosts: list[str], expected: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,7 +68,31 @@ def test_a_proxy_that_runs_is_found(here: Places, listener: socket.socket) -> No
     proxies.leave(here.state, one.pid)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', '{"pid": 1, "url": 7, "x": 1}'])
+NOTE = {"pid": 1, "url": "http://127.0.0.1:1", "confdir": "", "secrets": "", "since": 1.0}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", '{"pid": 1}', '{"pid": 1, "url": 7, "x": 1}', "[" * 10_000, "7" * 20_000),
+        *(
+            json.dumps({**NOTE, **wrong})
+            for wrong in (
+                {"pid": 0},
+                {"pid": -1},
+                {"pid": 2**40},
+                {"pid": "1"},
+                {"url": 7},
+                {"url": "http://me:pw@127.0.0.1:1"},
+                {"url": "http://127.0.0.1:1\nProxyType=1"},
+                {"url": "http://127.0.0.1:1/x"},
+                {"since": "x"},
+                {"secrets": None},
+                {"private": 1},
+            )
+        ),
+    ],
+)
 def test_what_is_no_note_is_taken_away(here: Places, text: str) -> None:
     write_private(here.state / "proxies" / "1.json", text.encode())
     assert proxies.find(here.state) == []
@@ -82,6 +107,58 @@ def test_those_that_ended_are_taken_away(here: Places, listener: socket.socket) 
     proxies.enter(here.state, one)
     assert proxies.find(here.state) == []
     assert list((here.state / "proxies").iterdir()) == []
+
+
+def test_a_number_that_another_process_got_is_no_proxy(
+    here: Places, listener: socket.socket
+) -> None:
+    """After a crash the note stays, and whoever has the port gets what tools send."""
+    assert proxies.born(os.getpid()).isdecimal()
+    one = running(listener, born=proxies.born(os.getpid()))
+    proxies.enter(here.state, one)
+    assert proxies.find(here.state) == [one]
+    proxies.enter(here.state, running(listener, born="1"))
+    assert proxies.find(here.state) == []
+
+
+def test_a_process_of_another_user_is_no_proxy(here: Places, listener: socket.socket) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can start one as another user")
+    with subprocess.Popen(["sleep", "60"], user=65534) as other:
+        try:
+            assert proxies.born(other.pid) == ""
+            proxies.enter(here.state, running(listener, pid=other.pid, born="1"))
+            assert proxies.find(here.state) == []
+        finally:
+            other.kill()
+
+
+def test_what_is_not_this_users_is_left(here: Places) -> None:
+    elsewhere = here.home / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "daemon.json").write_text("{}")
+    here.state.mkdir(parents=True)
+    (here.state / "proxies").symlink_to(elsewhere)
+    assert proxies.find(here.state) == []
+    assert (elsewhere / "daemon.json").exists()
+
+
+def test_a_pipe_is_no_note(here: Places) -> None:
+    folder = here.state / "proxies"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "1.json")
+    assert proxies.find(here.state) == []
+
+
+def test_the_proxy_that_this_shell_uses_is_meant(here: Places, listener: socket.socket) -> None:
+    """Also a private one, for who runs within it."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        old, mine = running(listener), running(other, pid=os.getppid(), since=2.0, private=True)
+        for one in (old, mine):
+            proxies.enter(here.state, one)
+        assert find_target(here).url == old.url
+        assert find_target(here, current=mine.url).url == mine.url
+        assert find_target(here, current="http://127.0.0.1:1").url == old.url
 
 
 def test_which_proxy_is_meant(here: Places, listener: socket.socket) -> None:
@@ -184,10 +261,9 @@ def test_how_this_program_is_called(tmp_path: Path) -> None:
     def nowhere(_: str) -> None:
         return None
 
-    assert own_name(lambda _: "/usr/bin/flow-rotate", script, tmp_path) == "flow-rotate"
-    assert own_name(nowhere, script, tmp_path / "a clone") == ".venv/bin/flow-rotate"
-    assert own_name(nowhere, script, Path("/elsewhere")) == f"'{script}'"
-    module = own_name(nowhere, tmp_path / "__main__.py", tmp_path)
+    assert own_name(lambda _: "/usr/bin/flow-rotate", script) == "flow-rotate"
+    assert own_name(nowhere, script) == f"'{script}'"
+    module = own_name(nowhere, tmp_path / "__main__.py")
     assert module == f"{sys.executable} -m flowrotate"
 
 
@@ -209,6 +285,14 @@ def test_which_shell(env: dict[str, str], platform: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("asking", "expected"),
+    [("fish", "fish"), ("bash", "bash"), ("dash", "bash"), ("pwsh", "powershell"), ("make", "zsh")],
+)
+def test_the_shell_that_asks_counts_more(asking: str, expected: str) -> None:
+    assert shell_of({"SHELL": "/bin/zsh"}, "linux", asking) == expected
+
+
+@pytest.mark.parametrize(
     ("env", "expected"),
     [
         ({}, []),
@@ -227,9 +311,19 @@ def test_a_private_proxy_goes_on_through_the_companys(
     assert next_proxy(env) == expected
 
 
-@pytest.mark.parametrize("written", ["http://me:canary@corp.example:1", "socks5://a:1", "http://"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "http://me:canary@corp.example:1",
+        "http://:canary@corp.example:1",
+        "http://me%3Acanary%40corp.example:1@x",
+        "socks5://a:1",
+        "http://",
+        "http://a:canary",
+    ],
+)
 def test_a_proxy_that_it_cannot_go_through(written: str) -> None:
-    with pytest.raises(LaunchError, match="start one yourself") as e:
+    with pytest.raises(LaunchError, match="start the proxy yourself") as e:
         next_proxy({"HTTPS_PROXY": written})
     assert "canary" not in str(e.value)
 
@@ -241,9 +335,16 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     assert file.read_bytes() == b"two"
     assert file.stat().st_mode & 0o777 == 0o644
     assert file.parent.stat().st_mode & 0o777 == 0o700
+    before = os.umask(0)
+    try:
+        write_private(tmp_path / "a" / "b" / "file", b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
     with pytest.raises(OSError, match="directory"):
         write_private(tmp_path / "new", b"x")
-    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "new"]
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "b", "file", "file", "new"]
 
 
 @pytest.mark.parametrize(

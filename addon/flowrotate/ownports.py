@@ -1,9 +1,10 @@
 """The proxy's own ports are no destination: what goes through it comes from this machine.
 
-A neighbour who reached the proxy through the proxy would pass for a client on loopback (G3), and
-mitmweb below 11.1.2 answers whoever reaches its port (CVE-2025-23217). A connection there is
-refused twice: before it is made, by what its host resolves to, and once it is made, by where it
-has led, for mitmproxy resolves the name itself and the answer may be another.
+A neighbour who reached the proxy through the proxy would pass for a client on loopback (G3), one
+request that asks the proxy for itself would go round until nothing is left, and mitmweb below
+11.1.2 answers whoever reaches its port (CVE-2025-23217). A connection there is refused twice:
+before it is made, by what its host resolves to, and once it is made, by where it has led, for
+mitmproxy resolves the name itself and the answer may be another.
 """
 
 import asyncio
@@ -13,7 +14,6 @@ from functools import cache
 from typing import Any
 
 from mitmproxy import ctx, http
-from mitmproxy.connection import Client
 from mitmproxy.proxy.mode_specs import UpstreamMode
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
@@ -49,7 +49,7 @@ class OwnPorts:
 
     async def server_connect(self, data: ServerConnectionHookData) -> None:
         assert data.server.address
-        if await self._leads_back(data.client, *data.server.address[:2]):
+        if await self._leads_back(*data.server.address[:2]):
             data.server.error = REFUSAL
 
     def server_connected(self, data: ServerConnectionHookData) -> None:
@@ -58,7 +58,7 @@ class OwnPorts:
         assert server.sockname
         here = stays_here(server.peername[0], server.sockname[0])
         guarded = here and server.transport_protocol == "tcp"
-        if not guarded or not self._is_guarded(data.client, server.peername[1]):
+        if not guarded or not self._is_guarded(server.peername[1]):
             return
         server.error = REFUSAL
         logger.warning("refused a connection to %s: %s", server.address, REFUSAL)
@@ -75,24 +75,25 @@ class OwnPorts:
 
     async def _refuse_next_proxy(self, flow: http.HTTPFlow) -> None:
         """In upstream mode another proxy dials, which may be on this machine too."""
-        mode, client = flow.client_conn.proxy_mode, flow.client_conn
+        mode = flow.client_conn.proxy_mode
         if flow.response or flow.error or not isinstance(mode, UpstreamMode):
             return
         for host in (flow.request.host, mode.address[0]):
-            if await self._leads_back(client, host, flow.request.port):
+            if await self._leads_back(host, flow.request.port):
                 flow.request.stream = False
                 flow.response = answer(flow, refused(403, REFUSAL))
                 return
 
-    async def _leads_back(self, client: Client, host: str, port: int) -> bool:
-        return self._is_guarded(client, port) and await resolves_here(host, port)
+    async def _leads_back(self, host: str, port: int) -> bool:
+        return self._is_guarded(port) and await resolves_here(host, port)
 
-    def _is_guarded(self, client: Client, port: int) -> bool:
-        """Whether this client must not reach this port of this machine."""
+    def _is_guarded(self, port: int) -> bool:
+        """Whether this port of this machine must not be reached through it."""
         if self.web and port == web_port():
             return True
-        # Who is on this machine gains nothing by passing for somebody who is.
-        return not is_loopback(client.peername[0]) and port in _listening()
+        # Nor may who is on this machine: a page in a browser is, and a proxy that asks itself
+        # asks itself until it has no descriptors left.
+        return port in _listening()
 
 
 def _listening() -> list[int]:

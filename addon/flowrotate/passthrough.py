@@ -40,8 +40,8 @@ class Passthrough:
 
     def tls_clienthello(self, data: ClientHelloData) -> None:
         """The same for a client hello that came in pieces; the layers of TLS wait for all of it."""
-        if applies(data.context):
-            data.ignore_connection = not is_pooled(data.context, data.client_hello.sni)
+        if applies(data.context) and not is_pooled(data.context, data.client_hello.sni):
+            data.ignore_connection = True
 
 
 def applies(context: Context) -> bool:

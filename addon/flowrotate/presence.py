@@ -49,7 +49,9 @@ class Presence:
             ROTATOR.wall(),
             private=Presence.private,
             token=ctx.options.rotate_client_token,
+            born=proxies.born(os.getpid()),
             upstream_ca=ctx.options.ssl_verify_upstream_trusted_ca or "",
+            next_proxy=_next_proxy(),
         )
         try:
             proxies.enter(self.places.state, here)
@@ -78,6 +80,12 @@ def proxy_url() -> str | None:
             for host, port, *_ in server.listen_addrs:
                 return f"http://{_reachable(host)}:{port}"
     return None
+
+
+def _next_proxy() -> str:
+    modes = [server.mode for server in ctx.master.addons.get("proxyserver").servers]
+    found = next((mode for mode in modes if isinstance(mode, UpstreamMode)), None)
+    return f"{found.scheme}://{found.address[0]}:{found.address[1]}" if found else ""
 
 
 def _reachable(host: str) -> str:

@@ -15,7 +15,7 @@ from flowrotate.demo.proxy import clean_environment
 from flowrotate.machine.environment import EVERY
 
 SECONDS = 60
-CLI = [sys.executable, "-m", "flowrotate"]
+CLI = [sys.executable, "-P", "-m", "flowrotate"]
 ADDON = Path(__file__).resolve().parents[2] / "addon"
 
 
@@ -43,12 +43,13 @@ class Developer:
         self.state = self.home / ".local" / "state" / "flow-rotate"
 
     def run(
-        self, *args: str, env: Mapping[str, str] | None = None, program: Sequence[str] = CLI
+        self, *args: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
         """`flow-rotate ARGS`, to its end."""
         return subprocess.run(
-            [*program, *args],
+            [*CLI, *args],
             env={**self.env, **(env or {})},
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

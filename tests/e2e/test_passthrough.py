@@ -112,11 +112,13 @@ def test_a_name_that_only_the_client_hello_tells(world: World) -> None:
     """Intercepted, and what is in it too: the request gets its credential."""
     upstream = world.upstream(alpn=["http/1.1"])
     proxy = world.proxy(pool([f"localhost:{upstream.port}"]), options=ON)
-    with connected(proxy, f"127.0.0.1:{upstream.port}") as raw:
-        with trusting(proxy.ca).wrap_socket(raw, server_hostname="localhost") as tls:
-            host = f"Host: localhost:{upstream.port}"
-            tls.sendall(f"GET / HTTP/1.1\r\n{host}\r\nAuthorization: mine\r\n\r\n".encode())
-            assert tls.recv(65536).startswith(b"HTTP/1.1 200")
+    with (
+        connected(proxy, f"127.0.0.1:{upstream.port}") as raw,
+        trusting(proxy.ca).wrap_socket(raw, server_hostname="localhost") as tls,
+    ):
+        host = f"Host: localhost:{upstream.port}"
+        tls.sendall(f"GET / HTTP/1.1\r\n{host}\r\nAuthorization: mine\r\n\r\n".encode())
+        assert tls.recv(65536).startswith(b"HTTP/1.1 200")
     assert bearers(upstream.requests) == ["a"]
 
 

@@ -18,7 +18,7 @@ from flowrotate.demo.upstream import Reply, Request, ThreadedUpstream, json_repl
 from flowrotate.machine.environment import BEFORE, EVERY
 
 from .developer import CLI, SECONDS, Developer, node
-from .world import World, bearers, forms, pool
+from .world import World, bearers, forms, pool, secret
 
 CURL = shutil.which("curl")
 GIT = shutil.which("git")
@@ -194,13 +194,17 @@ def test_what_goes_where(machine: Machine, developer: Developer) -> None:
         (["sh", "-c", "kill -TERM $$"], -signal.SIGTERM, ""),
         (["no-such-program"], 127, "flow-rotate run: no such program: no-such-program\n"),
         (["/etc/passwd"], 126, "flow-rotate run: /etc/passwd: Permission denied\n"),
+        (["./bare"], 126, "flow-rotate run: ./bare: Exec format error: a script's first line says"),
         ([], 2, "Usage: "),
     ],
 )
 def test_exit_status(
     machine: Machine, developer: Developer, command: list[str], status: int, said: str
 ) -> None:
-    ran = developer.run("run", *machine.options, "--", *command)
+    bare = developer.home / "bare"
+    bare.touch(mode=0o700)
+    bare.write_text("exit 3\n")
+    ran = developer.run("run", *machine.options, "--", *command, cwd=developer.home)
     assert (ran.returncode, ran.stdout) == (status, "")
     assert ran.stderr.startswith(said)
     assert not said or ran.stderr
@@ -293,6 +297,75 @@ def test_placeholders(machine: Machine, developer: Developer, token: bool) -> No
         assert developer.run("run", *names, "--", *show).stdout == f"{expected} {expected}\n"
 
 
+def test_the_pools_keys_are_not_the_programs(world: World, developer: Developer) -> None:
+    """What the secrets file takes from the environment, a sandboxed program must not find there."""
+    credentials = [{"id": id, "env": f"KEY_{id.upper()}"} for id in "ab"]
+    secrets = world.secrets({"name": "p", "hosts": ["a.example"], "credentials": credentials})
+    keys = {"KEY_A": secret("a"), "KEY_B": secret("b"), "OTHER": "mine"}
+    show = ["sh", "-c", "env | grep -E '^(KEY_|OTHER)' | sort"]
+    expected = "KEY_A=placeholder\nKEY_B=placeholder\nOTHER=mine\n"
+    ran = developer.run("run", "--secrets", str(secrets), "--", *show, env=keys)
+    assert (ran.stdout, ran.stderr) == (expected, "")
+    with developer.serve("--secrets", str(secrets), env=keys):
+        assert developer.run("run", "--", *show, env=keys).stdout == expected
+
+
+def test_nothing_is_run_from_the_working_folder(machine: Machine, developer: Developer) -> None:
+    """A cloned repository may have a click.py."""
+    folder = developer.home / "repository"
+    folder.mkdir()
+    for name in ("click", "flowrotate", "json", "mitmproxy"):
+        (folder / f"{name}.py").write_text(f"open({str(folder / 'seen')!r}, 'w')\n")
+    ran = developer.run("run", *machine.options, "--", "echo", "x", cwd=folder)
+    assert (ran.returncode, ran.stdout) == (0, "x\n")
+    assert not (folder / "seen").exists()
+
+
+def test_signals_are_as_they_were(machine: Machine, developer: Developer) -> None:
+    """Python ignores some, and a shell could not undo that."""
+    ran = developer.run("run", *machine.options, "--", "grep", "SigIgn", "/proc/self/status")
+    plain = subprocess.run(
+        ["grep", "SigIgn", "/proc/self/status"], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == plain.stdout
+
+
+def test_its_log_is_in_a_file(world: World, developer: Developer) -> None:
+    """The terminal is the program's."""
+    machine = Machine(world, lambda _: Reply(429, [], b"{}"))
+    command = [sys.executable, "-c", REQUESTS, machine.url(machine.pooled)]
+    ran = developer.run("run", *machine.options, "--", *command)
+    assert "cooling" not in ran.stderr
+    log = developer.state / "run.log"
+    assert "a answered 429" in log.read_text()
+    assert forms(log.read_bytes()) == []
+
+
+def test_within_a_private_proxy_the_others_know_it(machine: Machine, developer: Developer) -> None:
+    again = "import os, subprocess, sys; subprocess.run(sys.argv[1:])"
+    ran = developer.run(
+        "run", *machine.options, "--", sys.executable, "-c", again, *CLI, "env", "--json"
+    )
+    assert json.loads(ran.stdout)["HTTPS_PROXY"].startswith("http://127.0.0.1:")
+
+
+def test_behind_a_companys_proxy(world: World, machine: Machine, developer: Developer) -> None:
+    """A private proxy goes on through it; one that runs and does not is told of."""
+    company = world.proxy(scripts=[], options={"ignore_hosts": ".*", "flow_detail": "1"})
+    before = {"HTTPS_PROXY": company.url}
+    command = [sys.executable, "-c", REQUESTS, machine.url(machine.pooled)]
+    ran = developer.run("run", *machine.options, "--", *command, env=before)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    company.wait_for(f"server connect localhost:{machine.pooled.port}")
+    with developer.serve(*machine.options):
+        for args in (["env"], ["run", "--", "true"]):
+            told = developer.run(*args, env=before)
+            assert told.returncode == 0
+            assert f"--mode upstream:{company.url} does" in told.stderr
+    with developer.serve(*machine.options, "--mode", f"upstream:{company.url}"):
+        assert developer.run("env", env=before).stderr == ""
+
+
 def test_an_sdk_with_a_placeholder(world: World, developer: Developer) -> None:
     def complete(_: Request) -> Any:
         choice = {"index": 0, "finish_reason": "stop"}
@@ -320,7 +393,7 @@ def test_what_is_wrong_with_the_secrets_is_told(world: World, developer: Develop
     ran = developer.run("run", "--secrets", str(secrets), "--", "echo", "x")
     assert (ran.returncode, ran.stdout) == (1, "")
     assert "pools[0].credentials" in ran.stderr
-    assert "flow-rotate run: the private proxy does not start (see above)" in ran.stderr
+    assert ran.stderr.endswith("flow-rotate run: the private proxy does not start\n")
 
 
 @pytest.mark.parametrize(
@@ -329,8 +402,11 @@ def test_what_is_wrong_with_the_secrets_is_told(world: World, developer: Develop
         (["run", "--proxy", "http://127.0.0.1:1", "--", "true"], 1, "no proxy answers at"),
         (["run", "--proxy", "nonsense", "--", "true"], 2, "--proxy: write http://HOST:PORT"),
         (["run", "--placholder", "X", "--", "true"], 2, "No such option"),
+        (["run", "--placeholder", "K=x", "--", "true"], 2, "K=x is no variable's name"),
+        (["run", "--placeholder", "--", "true"], 2, "-- is no variable's name"),
         (["run", "--secrets", "/nowhere", "--", "true"], 1, "--secrets /nowhere: no such file"),
         (["env"], 1, "no proxy answers at http://127.0.0.1:8080: start one"),
+        (["env", "--secrets", "/dev/null"], 1, "/dev/null: no such file"),
         (["env", "--proxy", "https://a:1"], 2, "--proxy: write http://HOST:PORT"),
         (["env", "--shell", "tcsh"], 2, "'tcsh' is not one of"),
         (["pac"], 1, "no secrets file: name one with --secrets"),

@@ -6,14 +6,17 @@ its first line, so that it can be made anew from there, and is not taken for som
 """
 
 import hashlib
+import re
 import ssl
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from flowrotate.sources.files import UnreadableError, read_file
+
 from . import commands
-from .files import write_private
+from .files import make_folder, write_private
 from .places import Places
 
 HEAD = b"# Made by Flow Rotate, and made anew when either changes: the proxy's CA, and "
@@ -35,6 +38,11 @@ KEYCHAINS = (
     "/Library/Keychains/System.keychain",
 )
 BEGIN = b"-----BEGIN "
+CERTIFICATE = re.compile(
+    rb"-----BEGIN (?:TRUSTED )?CERTIFICATE-----[^-]+-----END (?:TRUSTED )?CERTIFICATE-----"
+)
+LARGEST = 16 << 20
+"""Bytes of a file of certificates."""
 SERVERS = "1.3.6.1.5.5.7.3.1"
 """Trusted to sign for TLS servers (RFC 5280, 4.2.1.12)."""
 
@@ -57,12 +65,12 @@ class Bundles:
         Made, or made anew, where it is not as it should be. A bundle of ours stands for its own
         source. Raises BundleError.
         """
-        source = source_of(written)
+        source = source_of(self._places, written)
         path = self._places.state / "ca" / f"{_digest(source, str(self._ca))}.pem"
         content = b"".join((HEAD, source.encode(), b"\n", self._ca_bytes(), self._roots(source)))
         try:
             # Readable: containers, which have other users, get it mounted.
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent, 0o755)
             if not path.exists() or path.read_bytes() != content:
                 write_private(path, content, 0o644)
         except OSError as e:
@@ -71,7 +79,7 @@ class Bundles:
 
     def _ca_bytes(self) -> bytes:
         try:
-            return _with_line_end(self._ca.read_bytes())
+            return certificates(self._ca)
         except OSError as e:
             raise BundleError(
                 f"{self._ca}: {e.strerror}: start the proxy once, it makes its CA "
@@ -84,18 +92,29 @@ class Bundles:
         path = Path(source)
         try:
             files = [f for f in sorted(path.iterdir()) if f.is_file()] if path.is_dir() else [path]
-            texts = [_with_line_end(file.read_bytes()) for file in files]
+            texts = [certificates(file) for file in files]
         except OSError as e:
             raise BundleError(f"{source}: {e.strerror}: mend the variable that names it") from e
         # In a folder as OpenSSL's `rehash` makes it, each certificate is there twice.
-        return b"".join(dict.fromkeys(text for text in texts if BEGIN in text))
+        return b"".join(dict.fromkeys(texts))
 
 
-def source_of(written: str) -> str:
+def certificates(file: Path) -> bytes:
+    """What of a PEM file is public: there may be a key beside it. Raises OSError."""
+    try:
+        text, _ = read_file(file, LARGEST)
+    except UnreadableError as e:
+        raise OSError(0, str(e)) from None
+    return b"".join(b"%s\n" % found for found in CERTIFICATE.findall(text))
+
+
+def source_of(places: Places, written: str) -> str:
     """What a bundle was made from; of another file, its absolute path."""
     if not written or written == SYSTEM:
         return SYSTEM
     path = Path(written).absolute()
+    if path.parent != places.state / "ca":
+        return str(path)  # whatever it says of itself
     with suppress(OSError), path.open("rb") as file:
         first = file.readline().rstrip(b"\n")
         if first.startswith(HEAD):
@@ -108,7 +127,7 @@ def renew(places: Places, ca: Path) -> list[Path]:
     renewed = []
     for path in sorted((places.state / "ca").glob("*.pem")):
         with suppress(OSError, BundleError):
-            source, before = source_of(str(path)), path.stat().st_mtime_ns
+            source, before = source_of(places, str(path)), path.stat().st_mtime_ns
             if path.stem == _digest(source, str(ca)):
                 Bundles(places, ca).of(source)
                 if path.stat().st_mtime_ns != before:
@@ -128,14 +147,14 @@ def system_roots(platform: str, run: commands.Run, roots: Iterable[str] = ROOTS)
     own = ssl.get_default_verify_paths().openssl_cafile
     for place in (*roots, own):
         with suppress(OSError):
-            return _with_line_end(Path(place).read_bytes())
+            return certificates(Path(place))
     return _mozillas()
 
 
 def _mozillas() -> bytes:
     import certifi
 
-    return _with_line_end(Path(certifi.where()).read_bytes())
+    return certificates(Path(certifi.where()))
 
 
 def _windows_roots() -> list[bytes]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from flowrotate.settings import SettingsError, find_secrets, read_token
 from . import environment, launch, pac, shells
 from .bundle import BundleError, Bundles
 from .places import Places, places
-from .pools import host_rules
+from .pools import host_rules, source_variables
 from .target import Target, TargetError, find_target
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -54,13 +55,14 @@ def env(shell: str | None, unset: bool, as_json: bool, **given: str) -> None:
     else:
         target = _target("env", given)
         if not target.runs:
+            which = " with these secrets" if given["secrets"] else f" at {target.url}"
             _fail(
                 "env",
-                f"no proxy answers at {target.url}: start one (flow-rotate serve), "
-                "or name it with --proxy",
+                f"no proxy answers{which}: start one (flow-rotate serve), or name it with --proxy",
             )
         values = _variables("env", target)
-    shell = shell or shells.shell_of(os.environ, sys.platform)
+        _warn_of_next_proxy("env", target)
+    shell = shell or shells.shell_of(os.environ, sys.platform, _asking())
     if shell == "dotenv":
         values = {name: text for name, text in values.items() if name != environment.BEFORE}
     click.echo(json.dumps(values, indent=2) if as_json else shells.written(shell, values).rstrip())
@@ -84,6 +86,11 @@ def run(
     It takes the place of this process. When no proxy runs, it gets one of its own, which ends with
     it. --placeholder OPENAI_API_KEY gives it a key that is none.
     """
+    if wrong := [name for name in names if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)]:
+        raise click.BadParameter(
+            f"{wrong[0]} is no variable's name: write one, as OPENAI_API_KEY",
+            param_hint="placeholder",
+        )
     target = _target("run", given)
     if private or options or not target.runs:
         if given["proxy"]:
@@ -94,7 +101,10 @@ def run(
     except SettingsError as e:
         _fail("run", str(e))
     key = secret.reveal() if secret else PLACEHOLDER
-    values = _variables("run", target) | dict.fromkeys(names, key)
+    # The pools' own keys are none of the program's business.
+    spare = [name for name in _source_variables(target) if name in os.environ]
+    values = _variables("run", target) | dict.fromkeys((*spare, *names), key)
+    _warn_of_next_proxy("run", target)
     try:
         sys.exit(launch.become(command, {**os.environ, **values}))
     except launch.LaunchError as e:
@@ -145,7 +155,7 @@ def sources_environment(target: Target) -> dict[str, str]:
 
 def _target(command: str, given: Mapping[str, str]) -> Target:
     try:
-        target = find_target(here(), **given)
+        target = find_target(here(), current=os.environ.get("https_proxy", ""), **given)
     except TargetError as e:
         raise click.UsageError(str(e)) from e
     if target.secrets is None:
@@ -177,6 +187,32 @@ def _rules(target: Target) -> list[HostRule]:
         return []
 
 
+def _source_variables(target: Target) -> list[str]:
+    try:
+        return source_variables(target.secrets) if target.secrets else []
+    except ConfigError:
+        return []
+
+
+def _warn_of_next_proxy(command: str, target: Target) -> None:
+    """The company's, which may be the only way out."""
+    former = environment.proxy_in(environment.what_was(os.environ))
+    if former and former != target.url and not target.next_proxy:
+        click.echo(
+            f"flow-rotate {command}: HTTPS_PROXY was {former}, and this proxy does not go on "
+            f"through it: flow-rotate serve --mode upstream:{former} does",
+            err=True,
+        )
+
+
+def _asking() -> str:
+    """The program that asks, where the system tells: a shell may be another than $SHELL."""
+    try:
+        return Path(f"/proc/{os.getppid()}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def _private(given: Mapping[str, str], options: tuple[str, ...]) -> Target:
     arguments = [part for option in options for part in ("--set", option)]
     for name in ("secrets", "confdir"):
@@ -184,10 +220,17 @@ def _private(given: Mapping[str, str], options: tuple[str, ...]) -> Target:
     before = environment.what_was(os.environ)
     try:
         arguments += launch.next_proxy(before)
-        own = launch.start_private(arguments, _without(before))
+        own = launch.start_private(arguments, _without(before), here().state / "run.log")
     except launch.LaunchError as e:
         _fail("run", str(e), e.status)
-    return Target(own.url, own.ca.parent, own.secrets, runs=True, token=own.token)
+    return Target(
+        own.url,
+        own.ca.parent,
+        own.secrets,
+        runs=True,
+        token=own.token,
+        next_proxy=environment.proxy_in(before),
+    )
 
 
 def _without(before: Mapping[str, str | None]) -> dict[str, str]:

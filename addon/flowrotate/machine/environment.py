@@ -4,11 +4,14 @@ Pure: the files that they name are made by a function that comes in.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 from flowrotate.hosts import HostRule
 
+PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 REPLACING = (
@@ -19,6 +22,10 @@ REPLACING = (
     "AWS_CA_BUNDLE",  # AWS SDKs and Tools Reference Guide, "General configuration settings"
     "PIP_CERT",  # pip's --cert
     "CARGO_HTTP_CAINFO",  # The Cargo Book, http.cainfo
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",  # gRPC environment variables
+    "HTTPLIB2_CA_CERTS",  # httplib2, and Google's older clients with it
+    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",  # gcloud, core/custom_ca_certs_file
+    "NIX_SSL_CERT_FILE",  # Nix manual, common environment variables
 )
 """Each names a file that stands for all that the tool trusts."""
 ADDING = (
@@ -39,7 +46,7 @@ EVERY = (
 
 
 BEFORE = "FLOW_ROTATE_BEFORE"
-"""What the variables were before: JSON, null for one that was not set."""
+"""JSON: for each variable what it was before (null: not set), and what it was set to."""
 
 
 def variables(
@@ -64,15 +71,18 @@ def variables(
     made |= {name: bundle(own.get(name, usual)) for name in REPLACING}
     made |= {name: bundle(own[name]) if name in own else ca for name in ADDING}
     # Node.js 24.0 and 22.21, "Command-line API": off unless it is asked for.
-    return made | {"NODE_USE_ENV_PROXY": "1", BEFORE: json.dumps(before)}
+    made["NODE_USE_ENV_PROXY"] = "1"
+    return made | {BEFORE: json.dumps({name: [before[name], made[name]] for name in EVERY})}
 
 
 def what_was(env: Mapping[str, str]) -> dict[str, str | None]:
-    """The variables as they were before the first time."""
-    with suppress(ValueError, AttributeError):
-        before = json.loads(env.get(BEFORE, ""))
-        return {name: text if isinstance(text := before.get(name), str) else None for name in EVERY}
-    return {name: env.get(name) for name in EVERY}
+    """The variables as they were before the first time; one that has been set since is itself."""
+    noted = _noted(env)
+    was = {name: env.get(name) for name in EVERY}
+    for name, (before, ours) in noted.items():
+        if was[name] == ours:
+            was[name] = before
+    return was
 
 
 def undone(env: Mapping[str, str]) -> dict[str, str | None]:
@@ -80,12 +90,41 @@ def undone(env: Mapping[str, str]) -> dict[str, str | None]:
     return {**what_was(env), BEFORE: None} if BEFORE in env else {}
 
 
+def _noted(env: Mapping[str, str]) -> dict[str, tuple[str | None, str]]:
+    """What BEFORE says, as far as it can be read."""
+    with suppress(ValueError, AttributeError, RecursionError):
+        pairs = json.loads(env.get(BEFORE, "")).items()
+        return {name: (pair[0], pair[1]) for name, pair in pairs if name in EVERY and _is(pair)}
+    return {}
+
+
+def _is(pair: object) -> bool:
+    """Whether it is two texts that a variable can have; the first may be missing."""
+    if not isinstance(pair, list) or len(pair) != 2:
+        return False
+    was, ours = pair
+    return isinstance(ours, str) and (was is None or (isinstance(was, str) and was.isprintable()))
+
+
+def proxy_in(env: Mapping[str, str | None]) -> str:
+    """The proxy that https goes to, without its login; "" for none, or one that cannot be read."""
+    written = env.get("https_proxy") or env.get("HTTPS_PROXY") or ""
+    with suppress(ValueError):
+        parts = urlsplit(written if "://" in written else f"http://{written}")
+        port = parts.port or PORTS.get(parts.scheme)
+        if parts.hostname and port:
+            host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+            return f"{parts.scheme}://{host}:{port}"
+    return ""
+
+
 def no_proxy(present: str, rules: Iterable[HostRule]) -> str:
     """What goes direct: this machine, and what went direct before; but no host of a pool."""
-    entries = [entry.strip() for entry in present.split(",") if entry.strip()]
+    entries = re.split(r"[,\s]+", present.strip(", \t"))  # curl takes blanks, too
     pooled = list(rules)
     wanted = (*LOOPBACK, *entries)
-    return ",".join(dict.fromkeys(e for e in wanted if not any(hides(e, r) for r in pooled)))
+    kept = (e for e in wanted if e and not any(hides(e, rule) for rule in pooled))
+    return ",".join(dict.fromkeys(kept))
 
 
 def hides(entry: str, rule: HostRule) -> bool:

@@ -27,10 +27,19 @@ def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
         raise
 
 
+def make_folder(path: Path, mode: int = 0o700) -> None:
+    """With those above it, which are the user's alone; whatever the umask is. Raises OSError."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    path.chmod(mode)
+
+
 def _new_beside(path: Path) -> tuple[int, str]:
     """Twice: who leaves a folder empty takes it away, and may do so in between."""
     for last in (False, True):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(path.parent)
         try:
             return tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         except FileNotFoundError:

@@ -42,6 +42,7 @@ def _dotenv(name: str, value: str | None) -> str:
 
 SHELLS: Mapping[str, Write] = {
     "bash": _posix,
+    "sh": _posix,
     "zsh": _posix,
     "fish": _fish,
     "powershell": _powershell,
@@ -54,9 +55,10 @@ def written(shell: str, values: Mapping[str, str | None]) -> str:
     return "".join(f"{SHELLS[shell](name, value)}\n" for name, value in values.items())
 
 
-def shell_of(env: Mapping[str, str], platform: str) -> str:
-    """The user's own shell, as far as it can be known."""
-    name = re.split(r"[/\\]", env.get("SHELL", ""))[-1].removesuffix(".exe")
+def shell_of(env: Mapping[str, str], platform: str, asking: str = "") -> str:
+    """The shell that asks, by its program's name, or else the user's own, as far as it is known."""
+    own = re.split(r"[/\\]", env.get("SHELL", ""))[-1].removesuffix(".exe")
+    name = asking if asking in (*SHELLS, "pwsh", "dash") else own
     if name in ("pwsh", "powershell") or (not name and platform == "win32"):
         return "powershell"
     return name if name in SHELLS else "bash"
@@ -71,12 +73,10 @@ def line_for(shell: str, command: str) -> str:
     return f'eval "$({command})"'
 
 
-def own_name(which: Callable[[str], str | None], script: Path, folder: Path) -> str:
-    """How this program is called from a folder: by its name, where that is found."""
+def own_name(which: Callable[[str], str | None], script: Path) -> str:
+    """How this program is called from any folder: by its name, where that is found."""
     if which(PROGRAM):
         return PROGRAM
     if script.name == PROGRAM and script.is_file():
-        there = script.absolute()
-        near = there.relative_to(folder) if there.is_relative_to(folder) else there
-        return shlex.quote(str(near))
+        return shlex.quote(str(script.absolute()))
     return f"{shlex.quote(sys.executable)} -m flowrotate"

@@ -3,10 +3,12 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from . import proxies
 from .places import Places
+from .proxies import TargetError, parse_proxy
+
+__all__ = ["CA_NAME", "DEFAULT_URL", "Target", "TargetError", "find_target", "parse_proxy"]
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 CA_NAME = "mitmproxy-ca-cert.pem"
@@ -24,6 +26,8 @@ class Target:
     """What the proxy's `rotate_client_token` says: where the token is."""
     upstream_ca: Path | None = None
     """Whom the proxy believes instead of certifi's authorities."""
+    next_proxy: str = ""
+    """The proxy that it goes on through."""
 
     @property
     def ca(self) -> Path:
@@ -38,27 +42,23 @@ class Target:
         return replace(self, secrets=file)
 
 
-class TargetError(ValueError):
-    """What is wrong with what was given, and the mend."""
-
-
-def find_target(places: Places, *, proxy: str = "", confdir: str = "", secrets: str = "") -> Target:
+def find_target(
+    places: Places, *, proxy: str = "", confdir: str = "", secrets: str = "", current: str = ""
+) -> Target:
     """Each argument, where it is given, counts more than what the running proxy says of itself.
 
-    Without any, it is the proxy that has run longest and belongs to no `flow-rotate run`. Raises
-    TargetError.
+    Without any, it is the one that this shell uses already (`current` is its URL), or else the
+    proxy that has run longest and belongs to no `flow-rotate run`. Raises TargetError.
     """
     named = parse_proxy(proxy) if proxy else ""
-    running = next(
-        (
-            one
-            for one in proxies.find(places.state)
-            if (not named or one.url == named)
-            and not one.private
-            and (not secrets or _same(one.secrets, secrets))
-        ),
-        None,
-    )
+    fitting = [
+        one
+        for one in proxies.find(places.state)
+        if (not named or one.url == named)
+        and (not one.private or one.url in (named, current))
+        and (not secrets or _same(one.secrets, secrets))
+    ]
+    running = next((one for one in fitting if one.url == current), next(iter(fitting), None))
     home = places.home / ".mitmproxy"
     folder = Path(confdir).expanduser() if confdir else Path(running.confdir if running else home)
     file = secrets or (running.secrets if running else "")
@@ -70,23 +70,8 @@ def find_target(places: Places, *, proxy: str = "", confdir: str = "", secrets: 
         running is not None or bool(named and proxies.answers(named)),
         running.token if running else "",
         Path(running.upstream_ca) if running and running.upstream_ca else None,
+        running.next_proxy if running else "",
     )
-
-
-def parse_proxy(text: str) -> str:
-    """`HOST:PORT` or `http://HOST:PORT` as a URL. Raises TargetError."""
-    url = text if "://" in text else f"http://{text}"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    if parts.scheme != "http" or not parts.hostname or not port or parts.path not in ("", "/"):
-        raise TargetError("--proxy: write http://HOST:PORT, as http://127.0.0.1:8080")
-    if parts.username is not None:
-        raise TargetError("--proxy: leave out user and password")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"http://{host}:{port}"
 
 
 def _same(one: str, other: str) -> bool:

@@ -12,9 +12,6 @@ from flowrotate.reload import RELOADER
 from .drain import MOST_SECONDS, Draining
 from .watch import when_ended
 
-LOG = 2
-"""The descriptor of stderr."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -25,7 +22,7 @@ class Ending:
         self.master = master
         self.draining = draining
         self._tasks: list[asyncio.Task[None]] = []
-        self._on_terminal = os.isatty(LOG)
+        self._on_terminal = has_terminal()
 
     def listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -50,7 +47,7 @@ class Ending:
 
     def hang_up(self) -> None:
         """Read the secrets file again; but whose terminal has gone is to go, too."""
-        if self._on_terminal and not os.isatty(LOG):
+        if self._on_terminal and not has_terminal():
             self.end()
         elif not RELOADER.ask():
             logger.warning("not reloaded: still starting")
@@ -69,3 +66,12 @@ class Ending:
     async def _finish(self) -> None:
         await self.draining.close()
         self.master.shutdown()
+
+
+def has_terminal() -> bool:
+    """Whether this process belongs to one; a daemon does not, nor who outlives its window."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except (OSError, AttributeError):
+        return False
+    return True

@@ -55,5 +55,5 @@ def line() -> str:
 
 def _next(url: str) -> str:
     option = "" if url == DEFAULT_URL else f" --proxy {url}"
-    name = own_name(shutil.which, Path(sys.argv[0]), Path.cwd())
+    name = own_name(shutil.which, Path(sys.argv[0]))
     return line_for(shell_of(os.environ, sys.platform), f"{name} env{option}")
