@@ -23,6 +23,7 @@ from .reload import RELOADER
 from .rotator import ROTATOR, Pool
 from .settings import Settings, SettingsError, find_secrets
 from .sources.resolve import ResolvedPool
+from .unreached import Unreached
 from .versions import NEWEST, OLDEST, numbers
 from .why import explain, in_words
 from .wishes import scope_of
@@ -64,6 +65,7 @@ class FlowRotate:
             Passthrough(f"{self.name}-passthrough"),
             PacPage(f"{self.name}-pac"),
             Presence(f"{self.name}-presence"),
+            Unreached(f"{self.name}-unreached"),
         ]
         ROTATOR.egress = make_egress()
         wire.install(self)
