@@ -18,8 +18,14 @@ from flowrotate.demo.certs import make_authority
 from flowrotate.machine.commands import Said
 from flowrotate.machine.system import cli
 from flowrotate.machine.system.kinds import Outcome
+from flowrotate.machine.target import Target
 
 from .computers import Programs, computer, tree
+
+NO_CERTUTIL = (
+    "skipped  browsers' certificate stores "
+    "(certutil is missing: install libnss3-tools (Fedora: nss-tools, Arch: nss))"
+)
 
 
 @pytest.fixture
@@ -52,6 +58,7 @@ def test_on_status_off(home: Path) -> None:
     )
     file = home / ".config" / "kioslaverc"
     assert on.stdout == (
+        f"{NO_CERTUTIL}\n"
         f"done     KDE: Proxy Config Script in {file}: http://127.0.0.1:9/proxy.pac\n"
         f"done     KDE: ProxyType in {file}: 2\n"
     )
@@ -69,7 +76,7 @@ def test_on_status_off(home: Path) -> None:
 def test_for_a_program(home: Path) -> None:
     on = json.loads(told("on", "--json").stdout)
     assert on["proxy"] == "http://127.0.0.1:8080"
-    assert [one["status"] for one in on["steps"]] == ["done", "done"]
+    assert [one["status"] for one in on["steps"]] == ["skipped", "done", "done"]
     status = json.loads(told("status", "--json").stdout)
     assert status["on"]
     assert status["changes"][1] == {
@@ -169,7 +176,36 @@ def test_a_broken_ledger_stops_everything(home: Path) -> None:
     for command in ("on", "off", "status"):
         result = told(command)
         assert (result.exit_code, "is broken" in result.stderr) == (1, True)
+        for place in ("the desktop's automatic proxy", "the CA", "--system-trust", "delete it"):
+            assert place in result.stderr
     assert tree(home) == before
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:9/\nProxyType[$e]=$(touch x)\n[Other]\nx=",
+        "http://127.0.0.1:9/'",
+        "http://127.0.0.1:9/é",
+        "http://127.0.0.1:9/\x7f",
+        "http://127.0.0.1:9/\u2028",
+        "http://127.0.0.1:9/ /d",
+    ],
+)
+def test_an_address_that_would_end_a_line_or_a_quote_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """As a registry that somebody else wrote to might have it."""
+    monkeypatch.setattr(
+        cli, "find_target", lambda *_, **__: Target(url, home / ".mitmproxy", None, True)
+    )
+    before = tree(home)
+    for more in ([], ["--dry-run"]):
+        result = told("on", *more)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("no address for settings: ")
+        assert len(result.stderr.splitlines()) == 1
+        assert tree(home) == before
 
 
 def test_where_nothing_can_be_changed_no_trace_is_left(
@@ -179,7 +215,11 @@ def test_where_nothing_can_be_changed_no_trace_is_left(
     before = tree(home)
     result = told("on")
     assert result.exit_code == 0
-    assert result.stdout == "skipped  the desktop (neither GNOME nor KDE is here)\n"
+    assert result.stdout == (
+        f"{NO_CERTUTIL}\n"
+        "skipped  the desktop (neither GNOME nor KDE is here: flow-rotate env for a shell; for a "
+        "browser, the PAC's address in its own settings: http://127.0.0.1:8080/proxy.pac)\n"
+    )
     assert tree(home) == before
 
 
@@ -204,6 +244,16 @@ def sudo(home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("SUDO_USER", user.pw_name)
     return user.pw_name
+
+
+@pytest.mark.parametrize("command", ["on", "off", "status"])
+def test_a_sudo_user_who_is_nobody_is_an_error(
+    sudo: str, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("SUDO_USER", f"no-{sudo}")
+    result = told(command)
+    assert result.exit_code == 1
+    assert f"SUDO_USER names nobody of this machine: no-{sudo}" in result.stderr
 
 
 def test_under_sudo_alone_nothing_is_changed(sudo: str) -> None:
@@ -247,7 +297,7 @@ def test_a_dry_run_in_lines(home: Path) -> None:
     before = tree(home)
     lines = told("on", "--dry-run").stdout.splitlines()
     file = home / ".config" / "kioslaverc"
-    assert lines[2:] == [
+    assert lines[3:] == [
         f"would    KDE: ProxyType in {file}: 2",
         f"           edit {file}: [Proxy Settings] ProxyType=2",
     ]

@@ -1,5 +1,6 @@
 """GNOME's settings with programs that are fakes; tests/e2e/test_system.py runs the real ones."""
 
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from flowrotate.machine.commands import Said
 from flowrotate.machine.system.gnome import EMPTY, SCHEMA, Gnome, foreign, take_away, wishes
-from flowrotate.machine.system.kinds import ChangeError, Computer, Outcome
+from flowrotate.machine.system.kinds import ChangeError, Computer, Outcome, shown
 from flowrotate.machine.system.ledger import Entry
 
 from .computers import PAC, Programs, computer
@@ -69,9 +70,32 @@ def test_put_and_put_back(tmp_path: Path) -> None:
     gnome.put(MODE, MODE.goal)
     assert desktop.values == {"mode": "'auto'", "autoconfig-url": f"'{PAC}'"}
     assert gnome.words(MODE, None) == [f"gsettings reset {SCHEMA} mode"]
-    assert gnome.words(MODE, "'none'") == [f"""gsettings set {SCHEMA} mode ''"'"'none'"'"''"""]
+    assert gnome.words(MODE, "'none'") == [f"""gsettings set {SCHEMA} mode "'none'\""""]
     gnome.put(MODE, None)
     assert gnome.look(MODE) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        ("'auto'", "\"'auto'\""),
+        ("'http://a b'", "\"'http://a b'\""),
+        ("plain", "plain"),
+        ("", "''"),
+        ("a b", "'a b'"),
+        ("'$HOME'", None),
+        ("'`id`'", None),
+        ("'a\"b'", None),
+        ("'\\'", None),
+        ("'!x'", None),
+    ],
+)
+def test_words_can_be_read_and_pasted(value: str, word: str | None) -> None:
+    (line,) = shown([["printf", "%s", value]])
+    if word is not None:
+        assert line == f"printf %s {word}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True)
+    assert done.stdout == value
 
 
 def test_without_a_session_nothing_happens_and_that_is_told(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from flowrotate.machine.system.kinds import Computer, Outcome
 from flowrotate.machine.system.ledger import Entry
 from flowrotate.machine.system.nss import FILES, Nss, is_open, stores, wishes
 from flowrotate.machine.system.plan import kinds
-from flowrotate.machine.system.switch import switch_off, switch_on
+from flowrotate.machine.system.switch import standing, switch_off, switch_on
 
 from .computers import Programs, certificate, computer, tree
 
@@ -174,18 +174,18 @@ def test_the_certificate_that_was_there_before_is_not_ours(
     assert tree(store) == before
 
 
+def trust(store: Path, name: str, flags: str) -> None:
+    tool("-M", "-d", f"sql:{store}", "-n", name, "-t", flags)
+
+
 def meanwhile(change: str, store: Path, name: str) -> None:
-    if change == "distrust":
-        tool("-M", "-d", f"sql:{store}", "-n", name, "-t", "c,,")
-    elif change == "delete":
+    if change == "delete":
         tool("-D", "-d", f"sql:{store}", "-n", name)
     else:
         shutil.rmtree(store)
 
 
-@pytest.mark.parametrize(
-    ("change", "status"), [("distrust", "left"), ("delete", "already"), ("profile", "already")]
-)
+@pytest.mark.parametrize(("change", "status"), [("delete", "already"), ("profile", "already")])
 def test_what_the_user_changed_meanwhile(
     there: Computer, ca: Certificate, change: str, status: str
 ) -> None:
@@ -195,6 +195,32 @@ def test_what_the_user_changed_meanwhile(
     before = tree(store)
     assert turn_off(there) == [status, "done"]
     assert tree(store) == before
+    assert there.book.load() is None
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("flags", ["CT,C,C", "c,,", "p,p,p"])
+def test_ours_goes_whatever_its_trust_is_now(
+    there: Computer, ca: Certificate, flags: str, again: bool
+) -> None:
+    """Also when it was set to ours again in between."""
+    store = there.places.home / FIREFOX
+    before = names(store)
+    turn_on(there, ca)
+    name = f"Flow Rotate (mitmproxy) {ca.sha256[:16]}"
+    trust(store, name, flags)
+    if again:
+        assert statuses(turn_on(there, ca)) == ["already", "done"]
+        assert f"{name}                     C,," in names(store)
+    ledger = there.book.load()
+    assert ledger
+    told = {one.what: one for one in switch_off(kinds(there), there.book, ledger)}
+    outcome = told[f"the CA in {store}: taken out"]
+    assert outcome.status == "done"
+    assert outcome.why == (
+        "" if again else f"ours all the same: somebody has made it {flags} {name}"
+    )
+    assert names(store) == before
     assert there.book.load() is None
 
 
@@ -266,13 +292,22 @@ def test_a_broken_store_fails_alone(there: Computer, ca: Certificate) -> None:
     assert (store / "cert9.db").read_bytes() == b"no database"
 
 
-def test_without_certutil_nothing_is_tried(tmp_path: Path, ca: Certificate) -> None:
-    there = computer(tmp_path, Programs({"chromium": lambda _: pytest.fail("run")}))
+@pytest.mark.parametrize(
+    ("programs", "says"),
+    [
+        (["chromium"], "install libnss3-tools"),
+        ([], "install libnss3-tools"),
+        (["certutil"], "start the browser once"),
+    ],
+)
+def test_where_no_browser_can_be_told_nothing_is_tried(
+    tmp_path: Path, ca: Certificate, programs: list[str], says: str
+) -> None:
+    there = computer(tmp_path, Programs({name: lambda _: pytest.fail("run") for name in programs}))
     (told,) = wishes(there, ca)
     assert isinstance(told, Outcome)
     assert told.status == "skipped"
-    assert "libnss3-tools" in told.why
-    assert list(wishes(computer(tmp_path), ca)) == []
+    assert says in told.why
 
 
 def test_certutil_that_is_gone_at_off_is_told(
@@ -280,7 +315,12 @@ def test_certutil_that_is_gone_at_off_is_told(
 ) -> None:
     turn_on(there, ca)
     bare = computer(tmp_path, Programs())
-    assert turn_off(bare) == ["failed", "failed"]
+    ledger = bare.book.load()
+    assert ledger
+    missing = "certutil is missing: install libnss3-tools (Fedora: nss-tools, Arch: nss)"
+    stands = [outcome for _, outcome in standing(kinds(bare), ledger)]
+    told = list(switch_off(kinds(bare), bare.book, ledger))
+    assert {(one.status, one.why) for one in stands + told} == {("failed", missing)}
     assert turn_off(there) == ["done", "done"]
 
 

@@ -13,7 +13,7 @@ from flowrotate.machine.system.switch import standing, switch_off, switch_on
 
 from .computers import tree
 
-A, B = Entry("memory", "a", ("ours",)), Entry("memory", "b", ("2",))
+A, B = Entry("kde", "a", ("ours",)), Entry("kde", "b", ("2",))
 
 
 class Killed(BaseException):
@@ -22,11 +22,13 @@ class Killed(BaseException):
 
 @dataclass
 class Memory:
-    """A fake kind: its places are a dict. `steps` counts down to the kill."""
+    """A fake kind, by a name that the ledger knows: its places are a dict. `steps` counts down to
+    the kill; `settled` are places for which a kill may have come too early."""
 
     values: dict[str, str] = field(default_factory=dict)
     steps: int = -1
     broken: set[str] = field(default_factory=set)
+    settled: list[str] = field(default_factory=list)
     tidied: list[str] = field(default_factory=list)
 
     def step(self) -> None:
@@ -57,6 +59,12 @@ class Memory:
             self.values[entry.place] = value
         self.step()
 
+    def settle(self, entry: Entry) -> None:
+        self.step()
+        if entry.place in self.broken:
+            raise ChangeError("broken")
+        self.settled.append(entry.place)
+
     def tidy(self, entry: Entry) -> None:
         self.step()
         self.tidied.append(entry.place)
@@ -85,7 +93,7 @@ def book(tmp_path: Path) -> Book:
 
 def on(memory: Memory, book: Book, *wishes: Entry | Outcome, dry: bool = False) -> list[str]:
     ledger = book.load() or book.begin("http://127.0.0.1:8080", 0.0)
-    done = switch_on({"memory": memory}, book, ledger, wishes or (A, B), dry=dry)
+    done = switch_on({"kde": memory}, book, ledger, wishes or (A, B), dry=dry)
     return [outcome.status for outcome in done]
 
 
@@ -93,7 +101,7 @@ def off(memory: Memory, book: Book, *, dry: bool = False) -> list[str]:
     ledger = book.load()
     if ledger is None:
         return []
-    return [o.status for o in switch_off({"memory": memory}, book, ledger, dry=dry)]
+    return [o.status for o in switch_off({"kde": memory}, book, ledger, dry=dry)]
 
 
 @pytest.mark.parametrize("before", [{}, {"a": "theirs"}, {"a": "x", "b": "y"}, {"b": "2"}])
@@ -177,6 +185,40 @@ def test_one_that_fails_stops_no_other(memory: Memory, book: Book) -> None:
     assert memory.values == {}
 
 
+def test_what_is_as_it_should_be_is_settled_should_a_kill_have_come(
+    memory: Memory, book: Book
+) -> None:
+    memory.values = {"b": "2"}  # before: none of ours
+    on(memory, book)
+    assert memory.settled == []
+    assert on(memory, book, dry=True) == ["already", "already"]
+    assert memory.settled == []
+    assert on(memory, book) == ["already", "already"]
+    assert memory.settled == ["a"]
+    memory.values.pop("a")
+    assert off(memory, book, dry=True) == ["already"]
+    assert memory.settled == ["a"]
+    memory.broken = {"a"}
+    assert off(memory, book) == ["failed"]
+    assert book.load()
+    memory.broken = set()
+    assert off(memory, book) == ["already"]
+    assert memory.settled == ["a", "a"]
+    assert book.load() is None
+
+
+def test_what_cannot_be_settled_is_told(memory: Memory, book: Book) -> None:
+    on(memory, book)
+    memory.broken = {"a"}
+    assert on(memory, book) == ["failed", "already"]
+
+
+def test_what_has_been_put_back_is_settled(memory: Memory, book: Book) -> None:
+    on(memory, book)
+    off(memory, book)
+    assert memory.settled == []
+
+
 def test_a_place_that_takes_no_value_has_failed(book: Book) -> None:
     class Deaf(Memory):
         def put(self, entry: Entry, value: str | None) -> None:
@@ -184,7 +226,7 @@ def test_a_place_that_takes_no_value_has_failed(book: Book) -> None:
 
     deaf = Deaf()
     ledger = book.begin("", 0.0)
-    told = list(switch_on({"memory": deaf}, book, ledger, [A], dry=False))
+    told = list(switch_on({"kde": deaf}, book, ledger, [A], dry=False))
     assert [(one.status, one.why) for one in told] == [("failed", "it is not set after all")]
 
 
@@ -194,7 +236,7 @@ def test_a_full_disk_changes_nothing(memory: Memory, tmp_path: Path) -> None:
             raise OSError(28, "No space left on device", "system.json")
 
     book = Full(tmp_path / "state")
-    done = list(switch_on({"memory": memory}, book, book.begin("", 0.0), [A], dry=False))
+    done = list(switch_on({"kde": memory}, book, book.begin("", 0.0), [A], dry=False))
     assert [(o.status, o.why) for o in done] == [("failed", "system.json: No space left on device")]
     assert memory.values == {}
 
@@ -203,7 +245,7 @@ def test_a_dry_run_tells_the_steps_and_does_none(
     memory: Memory, book: Book, tmp_path: Path
 ) -> None:
     ledger = book.begin("", 0.0)
-    told = list(switch_on({"memory": memory}, book, ledger, [A, B], dry=True))
+    told = list(switch_on({"kde": memory}, book, ledger, [A, B], dry=True))
     assert [one.steps for one in told] == [("set a ours",), ("set b 2",)]
     assert {one.status for one in told} == {"would"}
     assert memory.values == {}
@@ -220,7 +262,7 @@ def test_how_things_stand(memory: Memory, book: Book) -> None:
     memory.values["b"] = "mine"
     ledger = book.load()
     assert ledger
-    told = [(o.status, o.what, o.why) for _, o in standing({"memory": memory}, ledger)]
+    told = [(o.status, o.what, o.why) for _, o in standing({"kde": memory}, ledger)]
     assert told == [("on", "a: ours", ""), ("changed", "b", "it is mine now")]
 
 

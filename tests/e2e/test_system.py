@@ -196,7 +196,7 @@ def test_a_dry_run_changes_nothing(desktop: Desktop) -> None:
     desktop.store(FIREFOX)
     before = desktop.state()
     told = desktop.system("on", "--dry-run")
-    assert "gsettings set org.gnome.system.proxy mode" in told
+    assert """gsettings set org.gnome.system.proxy mode "'auto'"\n""" in told
     assert "certutil -A -d sql:" in told
     assert desktop.state() == before
     desktop.system("on")

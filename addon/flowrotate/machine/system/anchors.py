@@ -12,7 +12,7 @@ from typing import Any
 
 from .certificate import Certificate, kept
 from .folders import read, sweep, write
-from .kinds import Commands, Computer, Outcome, run_all, shown
+from .kinds import ChangeError, Commands, Computer, Outcome, run_all, shown
 from .ledger import Entry
 
 FILE = "flow-rotate.crt"
@@ -47,6 +47,10 @@ class Anchors:
         return f"the CA in the machine's trust store: {entry.place}"
 
     def look(self, entry: Entry) -> str | None:
+        """The file; whether the store has been made anew since is for `settle`."""
+        self._store(entry)
+        if Path(entry.place).is_symlink():
+            raise ChangeError(f"{entry.place} is a link, and none of ours: take it away")
         content = read(Path(entry.place))
         return None if content is None else hashlib.sha256(content).hexdigest()
 
@@ -67,13 +71,24 @@ class Anchors:
         write(Path(entry.place), content, 0o644)
         run_all(self._computer.run, self._commands(entry, value))
 
+    def settle(self, entry: Entry) -> None:
+        """The store is what programs believe: a file that came or went must have got there."""
+        store = self._store(entry)
+        if Path(entry.place).parent.is_dir() or self._computer.which(store.added[0]):
+            run_all(self._computer.run, self._commands(entry, self.look(entry)))
+
     def tidy(self, entry: Entry) -> None:
         sweep(Path(entry.place))
 
     def _commands(self, entry: Entry, value: str | None) -> Commands:
-        folder = str(Path(entry.place).parent.relative_to(self._computer.root))
-        store = next(one for one in STORES if one.folder == folder)
+        store = self._store(entry)
         return [store.removed if value is None else store.added]
+
+    def _store(self, entry: Entry) -> Store:
+        for store in STORES:
+            if Path(entry.place) == self._computer.root / store.folder / FILE:
+                return store
+        raise ChangeError(f"{entry.place} is no place of ours in a trust store that is known")
 
 
 def wishes(computer: Computer, certificate: Certificate) -> Iterator[Entry | Outcome]:

@@ -178,7 +178,10 @@ def this_computer() -> Computer:
     if user in ("", "root"):
         found = places(env, home)
         return Computer(found, env, run, shutil.which, Book(found.state), is_root=is_root)
-    found = places({}, Path(f"~{user}").expanduser())
+    try:
+        found = places({}, Path(f"~{user}").expanduser())
+    except RuntimeError as e:
+        raise click.ClickException(f"SUDO_USER names nobody of this machine: {user}") from e
     state = Path("/var/lib", NAME)
     if sys.platform == "darwin":
         state = Path("/Library/Application Support", NAME)

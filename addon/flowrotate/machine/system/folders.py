@@ -43,8 +43,8 @@ def read(path: Path) -> bytes | None:
 def write(path: Path, content: bytes | None, mode: int = 0o600) -> None:
     """Write a user's file whole, or remove it; a link stays one, and its mode stays.
 
-    What is written first has a name of our own, so that `sweep` finds it after a crash. Raises
-    OSError.
+    What is written first has a name of our own, so that `sweep` finds it after a crash; whatever
+    has that name, a link too, is not written to. Raises OSError.
     """
     path = path.resolve()
     if content is None:
@@ -53,12 +53,14 @@ def write(path: Path, content: bytes | None, mode: int = 0o600) -> None:
     beside = _beside(path)
     with suppress(FileNotFoundError):
         mode = path.stat().st_mode & 0o7777
+    sweep(path)
     # It may hold keys: nobody else may read it at any moment.
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
+        if os.name == "posix":
+            os.fchmod(file.fileno(), mode)
         file.flush()
         os.fsync(file.fileno())
-    beside.chmod(mode)
     beside.replace(path)
 
 

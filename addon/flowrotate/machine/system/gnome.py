@@ -60,6 +60,9 @@ class Gnome:
             # Without a session gsettings warns, and exits with 0.
             raise ChangeError("gsettings had no effect: run it in a terminal of your desktop")
 
+    def settle(self, entry: Entry) -> None:
+        pass
+
     def tidy(self, entry: Entry) -> None:
         """A database that was not there, and is empty again, goes."""
         if "database" in entry.notes:

@@ -55,6 +55,9 @@ class Kde:
         if self._tells:
             self._run(TELL)
 
+    def settle(self, entry: Entry) -> None:
+        pass
+
     def tidy(self, entry: Entry) -> None:
         sweep(self._file)
         remove(entry.notes.get("made", ()))

@@ -1,5 +1,6 @@
 """What every kind of change can do, and the computer that it is done to."""
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,11 +65,16 @@ class Kind(Protocol):
     def put(self, entry: Entry, value: str | None) -> None:
         """Make it the value."""
 
+    def settle(self, entry: Entry) -> None:
+        """Do what follows from the value that is there, should a kill have come before it."""
+
     def tidy(self, entry: Entry) -> None:
         """Take away what was made around the value, when it is ours no more."""
 
 
 Commands = Sequence[Sequence[str]]
+# What no shell reads anything into between double quotes.
+PLAIN_QUOTED = re.compile(r"""[^"$`\\!]*'[^"$`\\!]*""")
 
 
 def run_all(run: Run, commands: Commands) -> None:
@@ -81,4 +87,10 @@ def run_all(run: Run, commands: Commands) -> None:
 
 
 def shown(commands: Commands) -> list[str]:
-    return [shlex.join(command) for command in commands]
+    """To be read, and to be pasted into a shell."""
+    return [" ".join(map(_quoted, command)) for command in commands]
+
+
+def _quoted(word: str) -> str:
+    """GVariant texts have quotes of their own."""
+    return f'"{word}"' if PLAIN_QUOTED.fullmatch(word) else shlex.quote(word)

@@ -5,6 +5,8 @@ either is secret, but for what the user's own certificate stores hold.
 """
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -16,6 +18,12 @@ from flowrotate.machine.files import write_private
 from .folders import missing, remove, remove_tree
 
 VERSION = 1
+KINDS = {"gnome", "kde", "macos", "keychain", "windows", "root-store", "nss", "anchors"}
+BY_HAND = (
+    "turn off the desktop's automatic proxy (a PAC's address), take the CA (Flow Rotate, "
+    "mitmproxy) out of browsers and, after --system-trust, out of the machine's trust store; "
+    "then delete it"
+)
 
 
 class Key(NamedTuple):
@@ -45,6 +53,13 @@ class Entry:
     @property
     def goal(self) -> str:
         return self.ours[-1]
+
+    def owns(self, value: str | None) -> bool:
+        """A certificate under our name is ours, whatever its trust is now (`TRUST NAME`)."""
+        if value in self.ours:
+            return True
+        name = (value or "").partition(" ")[2] if self.cert else ""
+        return bool(name) and name in (one.partition(" ")[2] for one in self.ours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +101,10 @@ class Book:
     def load(self) -> Ledger | None:
         """None when nothing is on. Raises LedgerError."""
         try:
-            data = json.loads(self.file.read_bytes())
+            data = json.loads(self._read())
             if data.pop("version") != VERSION:
                 raise LedgerError(f"{self.file} is of another version of Flow Rotate: use that one")
-            entries = tuple(_entry(one) for one in data.pop("entries"))
-            return Ledger(**data | {"entries": entries, "made": tuple(data["made"])})
+            return _ledger(**data)
         except FileNotFoundError:
             return None
         except OSError as e:
@@ -98,9 +112,20 @@ class Book:
         except LedgerError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError) as e:
-            raise LedgerError(
-                f"{self.file} is broken: put the settings back by hand, then delete it"
-            ) from e
+            raise LedgerError(f"{self.file} is broken: {BY_HAND}") from e
+
+    def _read(self) -> bytes:
+        """Whoever else may write it would have `off` put what he likes where he may not."""
+        self._own(self.state.stat())
+        handle = os.open(self.file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        with os.fdopen(handle, "rb") as file:
+            self._own(os.fstat(handle))
+            return file.read()
+
+    def _own(self, found: os.stat_result) -> None:
+        """Root may read nobody's but his own, others also his."""
+        if os.name == "posix" and found.st_uid not in (os.geteuid(), 0):
+            raise LedgerError(f"{self.state} is another user's: do this as that user")
 
     def begin(self, proxy: str, now: float) -> Ledger:
         return Ledger(proxy, now, made=missing(self.state))
@@ -121,5 +146,22 @@ class Book:
         remove(ledger.made if ledger else [str(self.state)])
 
 
-def _entry(data: dict[str, Any]) -> Entry:
-    return Entry(**data | {"ours": tuple(data["ours"])})
+def _ledger(proxy: str, since: float, entries: list[dict[str, Any]], made: list[str]) -> Ledger:
+    """Raises ValueError, TypeError, KeyError, AttributeError."""
+    if not _texts([proxy, *made]) or not isinstance(since, int | float):
+        raise ValueError
+    return Ledger(proxy, since, tuple(_entry(**one) for one in entries), tuple(made))
+
+
+def _entry(
+    kind: str, place: str, ours: list[str], before: str | None, cert: str, notes: dict[str, Any]
+) -> Entry:
+    if kind not in KINDS or not ours or not _texts([place, before or "", *ours]):
+        raise ValueError
+    if not re.fullmatch("[0-9a-f]*", cert) or not isinstance(notes, dict):
+        raise ValueError
+    return Entry(kind, place, tuple(ours), before, cert, notes)
+
+
+def _texts(values: list[str]) -> bool:
+    return all(isinstance(one, str) for one in values)

@@ -48,6 +48,9 @@ class AutoProxy:
     def put(self, entry: Entry, value: str | None) -> None:
         run_all(self._run, _commands(entry, value))
 
+    def settle(self, entry: Entry) -> None:
+        pass
+
     def tidy(self, entry: Entry) -> None:
         pass
 
@@ -91,6 +94,9 @@ class Keychain:
             if not said.ok and "could not be found" not in said.text:
                 raise ChangeError(f"security: {said.text.strip()}")
         run_all(self._run, commands)
+
+    def settle(self, entry: Entry) -> None:
+        pass
 
     def tidy(self, entry: Entry) -> None:
         pass

@@ -9,10 +9,12 @@ import hashlib
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+
+from flowrotate.machine.commands import Said
 
 from .certificate import Certificate, kept
 from .folders import make, missing, read, remove, remove_tree, sweep, write
@@ -27,6 +29,10 @@ BROWSERS = (
     *("brave-browser", "microsoft-edge", "vivaldi"),
 )
 TRUSTED, HALF = "C,,", ",,"
+NO_PROGRAM = 127
+STORES = "browsers' certificate stores"
+MISSING = "certutil is missing: install libnss3-tools (Fedora: nss-tools, Arch: nss)"
+NO_STORE = "none is here yet: start the browser once, then do this again"
 LINE = re.compile(r"^(.*\S) +([a-zA-Z]*,[a-zA-Z]*,[a-zA-Z]*) *$", re.MULTILINE)
 
 
@@ -34,7 +40,7 @@ class Nss:
     """A place is a store's folder; its value, the certificate's trust and nickname in it."""
 
     def __init__(self, computer: Computer) -> None:
-        self._run = computer.run
+        self._computer = computer
         self._book = computer.book
 
     def title(self, entry: Entry) -> str:
@@ -99,6 +105,9 @@ class Nss:
         else:
             self._add(entry, store)
 
+    def settle(self, entry: Entry) -> None:
+        pass
+
     def tidy(self, entry: Entry) -> None:
         """Also what a kill has left between two of the files."""
         for name in FILES:
@@ -106,6 +115,12 @@ class Nss:
         self._restore(entry)
         remove_tree(self._folder(entry))
         remove(entry.notes.get("made", ()))
+
+    def _run(self, command: Sequence[str]) -> Said:
+        said = self._computer.run(command)
+        if said.status == NO_PROGRAM:
+            raise ChangeError(MISSING)
+        return said
 
     def _add(self, entry: Entry, store: Path) -> None:
         try:
@@ -161,14 +176,12 @@ class Nss:
 
 
 def wishes(computer: Computer, certificate: Certificate) -> Iterator[Entry | Outcome]:
-    found = list(stores(computer))
-    if found and not computer.which("certutil"):
-        yield Outcome(
-            "skipped",
-            "browsers' certificate stores",
-            "certutil is missing: install libnss3-tools (Fedora: nss-tools, Arch: nss)",
-        )
+    if not computer.which("certutil"):
+        yield Outcome("skipped", STORES, MISSING)
         return
+    found = list(stores(computer))
+    if not found:
+        yield Outcome("skipped", STORES, NO_STORE)
     name = f"Flow Rotate (mitmproxy) {certificate.sha256[:16]}"
     # Half done: certutil was killed, or refused, between the certificate and its trust.
     ours = (f"{HALF} {name}", f"{TRUSTED} {name}")

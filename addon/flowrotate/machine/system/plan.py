@@ -1,11 +1,20 @@
 """Which changes this computer gets. IO, but only to look."""
 
+import re
 from collections.abc import Iterator
 
 from . import anchors, gnome, kde, macos, nss, windows
 from .certificate import Certificate
-from .kinds import Computer, Kind, Outcome
+from .kinds import ChangeError, Computer, Kind, Outcome
 from .ledger import Entry
+
+# It goes into files and commands whose quotes and line ends it must not end.
+ADDRESS = re.compile(r"https?://[\w.:%/\[\]-]+", re.ASCII)
+
+ELSEWHERE = (
+    "neither GNOME nor KDE is here: flow-rotate env for a shell; for a browser, the PAC's "
+    "address in its own settings: {}"
+)
 
 
 def kinds(computer: Computer) -> dict[str, Kind]:
@@ -25,6 +34,8 @@ def wishes(
     computer: Computer, pac: str, certificate: Certificate, *, system_trust: bool
 ) -> Iterator[Entry | Outcome]:
     """Trust first: a proxy that is used and not trusted breaks every page. Raises ChangeError."""
+    if not ADDRESS.fullmatch(pac):
+        raise ChangeError(f"no address for settings: {pac!r}: name the proxy with --proxy")
     if computer.user:
         yield Outcome("skipped", f"desktop and browsers of {computer.user}", "run it without sudo")
     else:
@@ -73,4 +84,4 @@ def _settings(computer: Computer, pac: str) -> Iterator[Entry | Outcome]:
         yield from windows.wishes(computer, pac)
     else:
         found = [*gnome.wishes(computer, pac), *kde.wishes(computer, pac)]
-        yield from found or [Outcome("skipped", "the desktop", "neither GNOME nor KDE is here")]
+        yield from found or [Outcome("skipped", "the desktop", ELSEWHERE.format(pac))]

@@ -24,10 +24,12 @@ def switch_on(
         kind = kinds[wish.kind]
         try:
             entry, outcome = _decide(kind, ledger.find(wish), wish)
+            former = ledger.find(wish)
             if dry or entry is None:
+                if former and not dry:
+                    kind.settle(former)
                 yield outcome
                 continue
-            former = ledger.find(wish)
             if former and former.notes is not entry.notes:
                 kind.tidy(former)
             if former is None or former.notes is not entry.notes:
@@ -48,6 +50,8 @@ def switch_off(kinds: Kinds, book: Book, ledger: Ledger, *, dry: bool = False) -
         try:
             outcome = _put_back(kind, entry, dry=dry)
             if not dry:
+                if outcome.status != "done":
+                    kind.settle(entry)
                 kind.tidy(entry)
                 ledger = ledger.drop(entry)
                 book.save(ledger)
@@ -81,12 +85,12 @@ def _decide(kind: Kind, former: Entry | None, wish: Entry) -> tuple[Entry | None
     if not former and now == goal:
         return None, Outcome("already", says, "it was so before")
     would = Outcome("would", says, steps=tuple(kind.words(wish, goal)))
-    if former and (now in former.ours or now == goal):
+    if former and (former.owns(now) or now == goal):
         others = (one for one in former.ours if one not in wish.ours)
         return replace(former, ours=(*others, *wish.ours)), would
     if former and now == former.before:
         return replace(former, ours=wish.ours, notes={}), would
-    return replace(wish, before=None if now in wish.ours else now), would
+    return replace(wish, before=None if wish.owns(now) else now), would
 
 
 def _put_back(kind: Kind, entry: Entry, *, dry: bool) -> Outcome:
@@ -94,13 +98,14 @@ def _put_back(kind: Kind, entry: Entry, *, dry: bool) -> Outcome:
     says = _says(kind, entry, entry.before)
     if now == entry.before:
         return Outcome("already", kind.title(entry), "it is as it was before")
-    if now not in entry.ours:
+    if not entry.owns(now):
         gone = "it is gone" if now is None else f"somebody has set it to {now}"
         return Outcome("left", kind.title(entry), f"{gone}: left as it is")
+    why = "" if now in entry.ours else f"ours all the same: somebody has made it {now}"
     if dry:
-        return Outcome("would", says, steps=tuple(kind.words(entry, entry.before)))
+        return Outcome("would", says, why, steps=tuple(kind.words(entry, entry.before)))
     _put(kind, entry, entry.before)
-    return Outcome("done", says)
+    return Outcome("done", says, why)
 
 
 def _put(kind: Kind, entry: Entry, value: str | None) -> None:

@@ -49,6 +49,9 @@ class Registry:
     def put(self, entry: Entry, value: str | None) -> None:
         run_all(self._run, _commands(entry, value))
 
+    def settle(self, entry: Entry) -> None:
+        pass
+
     def tidy(self, entry: Entry) -> None:
         pass
 
@@ -77,6 +80,9 @@ class RootStore:
 
     def put(self, entry: Entry, value: str | None) -> None:
         run_all(self._run, self._commands(entry, value))
+
+    def settle(self, entry: Entry) -> None:
+        pass
 
     def tidy(self, entry: Entry) -> None:
         pass
