@@ -1,5 +1,7 @@
 """`flow-rotate doctor`: what may be wrong is found, with its mend; and no credential is spent."""
 
+import json
+import os
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,9 +13,6 @@ import pytest
 
 from flowrotate.demo.certs import make_authority
 from flowrotate.demo.upstream import Reply, Request
-from flowrotate.hosts import parse_host_rule
-from flowrotate.machine.doctor import certificates, shell, versions
-from flowrotate.machine.doctor.finding import Finding
 
 from .developer import Developer, Served
 from .world import World, bearers, forms, pool
@@ -49,8 +48,6 @@ class Clinic:
         ran = self.developer.run("doctor", "--json", *args, env={**self.env, **more})
         assert forms(f"{ran.stdout}{ran.stderr}".encode()) == []
         assert ran.stderr == ""
-        import json
-
         return ran.returncode, json.loads(ran.stdout)["findings"]
 
 
@@ -164,13 +161,66 @@ def test_a_proxy_with_another_ca(clinic: Clinic) -> None:
     assert "the proxy has another CA than --confdir" in said(findings, "through", "failure")
 
 
-def test_a_proxy_that_refuses(clinic: Clinic) -> None:
-    """Its pools are broken for upstreams whose certificates it does not verify."""
-    clinic.pools[0]["browsers"] = "allow"
-    with clinic.serve("--set", "ssl_insecure=true"):
-        status, findings = clinic.findings()
+def test_a_proxy_that_believes_others(clinic: Clinic) -> None:
+    """The hosts are reached from here, and not by the proxy."""
+    with clinic.developer.serve("--secrets", str(clinic.secrets)):
+        status, findings = clinic.findings("--trust", str(clinic.world.authority.ca))
     assert status == 1
+    assert said(findings, "hosts", "ok")
     assert "the proxy answers 502" in said(findings, "through", "failure")
+
+
+def test_pools_that_serve_web_pages(clinic: Clinic) -> None:
+    """Such a request would take a credential along, and an answer of 401 would disable it."""
+    clinic.pools[0]["browsers"] = "allow"
+    with clinic.serve():
+        status, findings = clinic.findings()
+    assert status == 0
+    assert "in a pool with `browsers: allow`" in said(findings, "through", "note")
+    assert bearers(clinic.upstream.requests) == ["?"]
+
+
+def test_a_proxy_with_other_secrets(clinic: Clinic) -> None:
+    """Its pool gives a page a credential; the file that is looked at does not say so."""
+    other = clinic.world.secrets(*clinic.pools, name="other.json")
+    clinic.pools = [pool([f"localhost:{clinic.upstream.port}"], browsers="allow")]
+    with clinic.serve() as served:
+        trust = ("--trust", str(clinic.world.authority.ca))
+        _, findings = clinic.findings("--proxy", served.url, "--secrets", str(other), *trust)
+    assert "which pools this proxy has is not known" in said(findings, "through", "note")
+    assert bearers(clinic.upstream.requests) == ["?"]
+
+
+def test_a_ca_that_config_yaml_names(clinic: Clinic) -> None:
+    """No proxy runs, which would say it itself."""
+    confdir = clinic.developer.home / ".mitmproxy"
+    confdir.mkdir()
+    secrets = str(clinic.secrets)
+    assert said(clinic.findings("--secrets", secrets)[1], "hosts", "failure")
+    option = f"ssl_verify_upstream_trusted_ca: '{clinic.world.authority.ca}'"
+    (confdir / "config.yaml").write_text(f"mode: [regular]\n{option}\n")
+    assert said(clinic.findings("--secrets", secrets)[1], "hosts", "ok")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes of POSIX")
+def test_files_that_never_end(clinic: Clinic) -> None:
+    pipe = clinic.developer.home / "pipe"
+    os.mkfifo(pipe)
+    secrets = ("--secrets", str(clinic.secrets))
+    with clinic.serve():
+        named = {"PIP_CERT": str(pipe), "CARGO_HTTP_CAINFO": "/dev/zero"}
+        _, findings = clinic.findings("--trust", str(pipe), *secrets, **named)
+    assert f"{pipe}: this is no regular file" in said(findings, "hosts", "failure")
+    assert "PIP_CERT, CARGO_HTTP_CAINFO" in str([f for f in findings if f["check"] == "trust"])
+    _, findings = clinic.findings("--trust", "/dev/zero", *secrets)
+    assert "/dev/zero: this is no regular file" in said(findings, "hosts", "failure")
+    confdir = clinic.developer.home / "elsewhere"
+    confdir.mkdir()
+    os.mkfifo(confdir / "mitmproxy-ca-cert.pem")
+    os.mkfifo(confdir / "config.yaml")
+    none = {"SSL_CERT_FILE": "", "NODE_EXTRA_CA_CERTS": ""}  # they are compared with the CA
+    _, findings = clinic.findings("--confdir", str(confdir), *secrets, **none)
+    assert "no certificate that can be read" in said(findings, "ca", "failure")
 
 
 def test_a_file_that_others_may_write(clinic: Clinic) -> None:
@@ -187,7 +237,7 @@ def test_a_shell_that_goes_elsewhere(clinic: Clinic) -> None:
         )
         found = [f["said"] for f in findings if f["check"] == "shell"]
     assert found[0].startswith(
-        f"not this proxy ({served.url}): HTTP_PROXY=unset, HTTPS_PROXY=corp:1"
+        f"not this proxy ({served.url}): HTTP_PROXY=unset, HTTPS_PROXY=http://corp:1"
     )
     assert "localhost" in found[1]
     assert "goes past the proxy" in found[1]
@@ -198,7 +248,7 @@ def test_wildcards_are_not_tried(clinic: Clinic) -> None:
     clinic.pools = [pool(["*.wild.example", "any.example:*"])]
     _, findings = clinic.findings("--secrets", str(clinic.secrets))
     assert "no host of one name and port" in said(findings, "hosts", "note")
-    assert "no host has told the time" in said(findings, "clock", "note")
+    assert "no host has answered with a date" in said(findings, "clock", "note")
 
 
 def test_the_desktop(clinic: Clinic) -> None:
@@ -211,7 +261,7 @@ def test_the_desktop(clinic: Clinic) -> None:
         assert "system is off" in said(clinic.findings()[1], "desktop", "note")
         on = clinic.developer.run("system", "on", env=clinic.env)
         assert on.returncode == 0, on
-        assert f"it goes to {served.url}" in said(clinic.findings()[1], "desktop", "ok")
+        assert f"browsers use {served.url}" in said(clinic.findings()[1], "desktop", "ok")
         with clinic.serve() as other:
             _, findings = clinic.findings("--proxy", other.url)
             assert f"another proxy, {served.url}" in said(findings, "desktop", "warning")
@@ -219,87 +269,3 @@ def test_the_desktop(clinic: Clinic) -> None:
         assert ": it is 0 now" in said(clinic.findings()[1], "desktop", "warning")
     assert clinic.developer.run("system", "off", env=clinic.env).returncode == 0
     assert "system is off" in said(clinic.findings()[1], "desktop", "note")
-
-
-def levels(findings: Any) -> list[tuple[str, str]]:
-    found: list[Finding] = list(findings)
-    return [(f.level, f.said) for f in found]
-
-
-def test_the_cas_key(tmp_path: Path) -> None:
-    authority = make_authority(tmp_path, ["localhost"])
-    key = tmp_path / certificates.KEY_NAME
-    key.touch(mode=0o600)
-    now = datetime.now(UTC)
-    assert [f.level for f in certificates.authority(authority.ca, now)] == ["warning"]  # 30 days
-    assert [f.level for f in certificates.authority(authority.ca, now - timedelta(hours=5))] == [
-        "ok"
-    ]
-    late = certificates.authority(authority.ca, now + timedelta(days=31))
-    early = certificates.authority(authority.ca, now - timedelta(days=31))
-    assert [f.level for f in (*late, *early)] == ["failure", "failure"]
-    key.chmod(0o640)
-    *_, last = certificates.authority(authority.ca, now)
-    assert last.level == "failure"
-    assert last.mend.startswith(f"chmod 600 {key}")
-    authority.ca.write_text("x")
-    assert [f.level for f in certificates.authority(authority.ca, now)] == ["failure"]
-
-
-def test_who_trusts_it(tmp_path: Path) -> None:
-    ca = make_authority(tmp_path, ["localhost"]).ca
-    other = tmp_path / "other.pem"
-    other.write_text("x")
-
-    def found(env: dict[str, str], system: bytes = b"", *stores: str) -> list[tuple[str, str]]:
-        return levels(certificates.trust(ca, env, lambda: system, stores))
-
-    assert [level for level, _ in found({})] == ["warning"]
-    assert found({"PIP_CERT": str(ca)}) == [("ok", "the CA is trusted in this shell's PIP_CERT")]
-    assert found({}, b"x" + ca.read_bytes()) == [("ok", "the CA is trusted in the system's store")]
-    assert found({}, b"", "nss") == [("ok", "the CA is trusted in nss")]
-    assert [level for level, _ in found({"PIP_CERT": str(ca), "SSL_CERT_FILE": str(other)})] == [
-        "ok",
-        "warning",
-    ]
-    assert [level for level, _ in found({"SSL_CERT_FILE": "/absent"})] == ["warning", "note"]
-
-
-@pytest.mark.parametrize(
-    ("mitmproxy", "python", "expected"),
-    [
-        ("12.3.1", (3, 13, 0), ["ok"]),
-        ("11.1.2", (3, 11, 7), ["ok"]),
-        ("11.0.2", (3, 11, 7), ["warning"]),
-        ("11.0.1", (3, 11, 7), ["failure"]),
-        ("13.0.0", (3, 13, 0), ["failure"]),
-        ("", (3, 13, 0), ["failure"]),
-        ("12.3.1", (3, 10, 0), ["failure", "ok"]),
-        ("12.3.1", (3, 14, 0), ["failure", "ok"]),
-    ],
-)
-def test_versions(mitmproxy: str, python: tuple[int, ...], expected: list[str]) -> None:
-    assert [f.level for f in versions.versions(mitmproxy, python)] == expected
-
-
-def test_versions_of_this_machine() -> None:
-    (found,) = versions.versions(versions.installed())
-    assert found.level in ("ok", "warning")
-
-
-def test_what_other_stacks_need() -> None:
-    def which(name: str) -> str | None:
-        return "/usr/bin/java" if name == "java" else None
-
-    (found,) = shell.stacks("http://127.0.0.1:8080", "/ca.pem", which)
-    assert "-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=8080" in found.mend
-    assert "-file /ca.pem" in found.mend
-
-
-def test_a_shell_without_a_proxy() -> None:
-    rules = [parse_host_rule("api.example")]
-    assert [f.level for f in shell.shell({}, "http://127.0.0.1:8080", rules)] == ["note"]
-    both = dict.fromkeys(
-        ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "127.0.0.1:8080"
-    )
-    assert [f.level for f in shell.shell(both, "http://127.0.0.1:8080", rules)] == ["ok"]

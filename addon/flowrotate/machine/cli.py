@@ -132,7 +132,7 @@ def print_pac(**given: str) -> None:
 @click.option("--trust", type=click.Path(path_type=Path), help="A CA file for the upstreams.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings for a program.")
 def doctor(trust: Path | None, as_json: bool, **given: str) -> None:
-    """Look at what may be wrong on this machine, with the mend of each: status 1 on any failure."""
+    """Look at what may be wrong on this machine, and say what to do: status 1 on any failure."""
     from .doctor.examine import Asked, examine
     from .doctor.tell import tell
     from .system.cli import this_computer

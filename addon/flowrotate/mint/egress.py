@@ -210,6 +210,8 @@ def _is_of_this_machine(address: Address) -> bool:
 def _certificates(file: Path) -> set[bytes]:
     """The CA certificates of a PEM file, in DER. Raises OSError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if not file.is_file():
+        raise FileNotFoundError(file)  # nor a pipe, which would be waited on for ever
     context.load_verify_locations(file)
     return set(context.get_ca_certs(binary_form=True))
 

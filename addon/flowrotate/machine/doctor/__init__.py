@@ -1,1 +1,1 @@
-"""`flow-rotate doctor`: what may be wrong on this machine, and the mend of each."""
+"""`flow-rotate doctor`: what may be wrong on this machine, and for each, what to do about it."""

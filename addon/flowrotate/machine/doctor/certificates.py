@@ -1,6 +1,7 @@
 """The proxy's CA: there, good, kept, and believed by whom."""
 
 import os
+import shlex
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -10,23 +11,26 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from flowrotate.machine.environment import ADDING, REPLACING
+from flowrotate.machine.environment import ADDING, PROXIES, REPLACING
+from flowrotate.sources.files import UnreadableError, read_file
 
-from .finding import Findings, failure, note, ok, warning
+from .finding import EVAL, Findings, failure, note, ok, warning
 
 SOON = timedelta(days=30)
 KEY_NAME = "mitmproxy-ca.pem"
+LARGEST = 8 * 1024 * 1024
+"""Bytes; the roots of a system have some hundred thousand."""
 
 
 def authority(ca: Path, now: datetime) -> Findings:
     """`ca` is the certificate's file. Its key lies beside it."""
     try:
-        certificate = x509.load_pem_x509_certificate(ca.read_bytes())
-    except FileNotFoundError:
-        mend = "start the proxy once, it makes its CA (flow-rotate serve), or say --confdir"
-        yield failure("ca", f"{ca}: there is none", mend)
-        return
-    except (OSError, ValueError):
+        certificate = x509.load_pem_x509_certificate(read(ca))
+    except ValueError:
+        if not _is_there(ca):
+            mend = "start the proxy once, it makes its CA (flow-rotate serve), or say --confdir"
+            yield failure("ca", f"{ca}: there is none", mend)
+            return
         mend = "take it away, start the proxy anew, and trust the new one"
         yield failure("ca", f"{ca}: no certificate that can be read", mend)
         return
@@ -47,7 +51,8 @@ def _key(file: Path) -> Findings:
         return
     with suppress(OSError):
         if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            mend = f"chmod 600 {file}; were others on this machine, see docs/security.md"
+            only_me = f"chmod 600 {shlex.quote(str(file))}"
+            mend = f"{only_me}; were others on this machine, see docs/security.md"
             yield failure("ca", f"{file}: others may read the CA's key", mend)
 
 
@@ -56,8 +61,8 @@ def trust(
 ) -> Findings:
     """`system` gives the system's roots as PEM; `stores` are others that it was put in."""
     try:
-        own = x509.load_pem_x509_certificate(ca.read_bytes()).public_bytes(Encoding.PEM)
-    except (OSError, ValueError):
+        own = x509.load_pem_x509_certificate(read(ca)).public_bytes(Encoding.PEM)
+    except ValueError:
         return
     named = {name: env[name] for name in (*REPLACING, *ADDING) if env.get(name)}
     holding = [name for name, file in named.items() if _holds(file, own)]
@@ -68,24 +73,42 @@ def trust(
     if places:
         yield ok("trust", f"the CA is trusted in {'; '.join(places)}")
     else:
-        yield warning(
+        # Only who is sent to the proxy meets its certificates.
+        uses = any(env.get(name) for both in PROXIES for name in (both, both.lower()))
+        yield (warning if uses else note)(
             "trust",
-            "nothing trusts the CA yet: tools will refuse the proxy's certificates",
-            'eval "$(flow-rotate env)" for a shell, flow-rotate run -- CMD for one program, '
-            "flow-rotate system on for browsers",
+            "nothing trusts the CA yet: tools that go through the proxy refuse its certificates",
+            f"{EVAL} for a shell, flow-rotate run -- CMD for one program, flow-rotate system on "
+            "for browsers",
         )
     if holding and others:
-        mend = 'eval "$(flow-rotate env)" anew'
-        yield warning("trust", f"these name files without the CA: {', '.join(others)}", mend)
-    elif named and not holding:
-        yield note("trust", f"{', '.join(named)} of this shell name other files")
+        yield warning("trust", f"without the CA: {_files(others)}", f"{EVAL} anew")
+    elif others:
+        yield note("trust", f"without the CA: {_files(others)}")
+
+
+def _files(names: list[str]) -> str:
+    which = "the file" if len(names) == 1 else "the files"
+    return f"{which} that this shell's {', '.join(names)} {'names' if len(names) == 1 else 'name'}"
 
 
 def _holds(file: str, certificate: bytes) -> bool:
     try:
-        return certificate.strip() in Path(file).read_bytes()
-    except OSError:
+        return certificate.strip() in read(Path(file))
+    except UnreadableError:
         return False
+
+
+def read(file: Path) -> bytes:
+    """In bounds, and no pipe: somebody else may have named it. Raises UnreadableError."""
+    return read_file(file, LARGEST)[0]
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:
+        return True
 
 
 def utc_now() -> datetime:

@@ -18,18 +18,20 @@ def desktop(computer: Computer, target: Target) -> Findings:
         yield failure("desktop", str(e), "put the settings back by hand")
         return
     if not ledger or not ledger.entries:
-        yield note("desktop", "it goes its own way: system is off", "flow-rotate system on")
+        said = "desktop and browsers do not use the proxy: flow-rotate system is off"
+        yield note("desktop", said, "flow-rotate system on")
         return
     if ledger.proxy != target.url:
         mend = "flow-rotate system on moves it to this one, flow-rotate system off ends it"
-        yield warning("desktop", f"it goes to another proxy, {ledger.proxy}", mend)
+        yield warning("desktop", f"desktop and browsers use another proxy, {ledger.proxy}", mend)
     found = list(standing(kinds(computer), ledger))
     for _, outcome in found:
         if outcome.status != "on":
             said = f"{outcome.what}: {outcome.why}"
             yield warning("desktop", said, "flow-rotate system on sets it again")
     if all(outcome.status == "on" for _, outcome in found):
-        yield ok("desktop", f"it goes to {ledger.proxy} for pooled hosts, as it was set")
+        said = f"desktop and browsers use {ledger.proxy} for pooled hosts, as it was set"
+        yield ok("desktop", said)
 
 
 def stores(ledger: Ledger | None) -> Iterator[str]:

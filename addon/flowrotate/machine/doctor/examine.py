@@ -1,12 +1,10 @@
 """All checks, one after the other."""
 
-import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from flowrotate.config.spec import PoolSpec
-from flowrotate.hosts import HostRule
 from flowrotate.machine import commands, proxies
 from flowrotate.machine.bundle import BundleError, system_roots
 from flowrotate.machine.places import Places
@@ -14,10 +12,12 @@ from flowrotate.machine.system.kinds import Computer
 from flowrotate.machine.system.ledger import LedgerError
 from flowrotate.machine.target import Target
 
-from . import certificates, desktop, network, versions
-from .finding import Finding, Findings, failure, ok
+from . import certificates, desktop, network, upstreams, versions
+from .finding import Finding, Findings, failure, note, ok
 from .secrets import secrets
-from .shell import shell, stacks
+from .shell import shell
+from .stacks import stacks
+from .through import through
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +34,43 @@ class Asked:
 
 def examine(asked: Asked) -> Iterator[Finding]:
     target, env, places = asked.target, asked.env, asked.computer.places
-    trusted = asked.trusted or target.upstream_ca
+    mine = _mine(target, places)
     pools: list[PoolSpec] = []
-    dates: network.Dates = []
-    reached: list[HostRule] = []
+    looked: list[network.Looked] = []
     yield from versions.versions(versions.installed())
     yield from port(target, places)
     yield from certificates.authority(target.ca, certificates.utc_now())
     yield from certificates.trust(target.ca, env, lambda: _roots(places), _stores(asked.computer))
     yield from secrets(target.secrets, asked.sources_env, pools)
+    known = target.upstream_ca if mine else upstreams.configured(target.confdir)
+    trusted = asked.trusted or known
     try:
-        contexts = _contexts(target, trusted)
-    except OSError as e:
-        yield failure("hosts", f"{trusted}: {e.strerror or e}", "name a file of certificates, PEM")
+        context = upstreams.believed(trusted)
+    except (OSError, ValueError) as e:
+        said = f"{trusted}: {getattr(e, 'strerror', None) or e}"
+        yield failure("hosts", said, "name a file of certificates, PEM")
         return
-    yield from network.hosts(pools, contexts, certificates.utc_now, dates, reached)
-    yield from network.clock(dates)
-    if target.runs and contexts.proxy:
-        yield from network.through(target.url, reached, contexts)
-    yield from shell(env, target.url, [rule for pool in pools for rule in pool.hosts])
+    yield from network.hosts(pools, context, certificates.utc_now, looked)
+    yield from network.clock(looked)
+    if target.runs and (proxys := upstreams.of_proxy(target.ca)):
+        if mine and target.secrets and _same(mine.secrets, target.secrets):
+            yield from through(target.url, pools, looked, proxys)
+        else:
+            said = "not tried: which pools this proxy has is not known, and a request could spend"
+            yield note("through", f"{said} a credential")
+    rules = [rule for pool in pools for rule in pool.hosts]
+    yield from shell(env, target.url, rules, target.next_proxy)
     yield from desktop.desktop(asked.computer, target)
-    yield from stacks(target.url, str(target.ca))
+    yield from stacks(target.url, str(target.ca), asked.computer.which, asked.computer.run)
+
+
+def _mine(target: Target, places: Places) -> proxies.Running | None:
+    """The target, where it is a proxy that has written itself down."""
+    return next((one for one in proxies.find(places.state) if one.url == target.url), None)
+
+
+def _same(one: str, other: Path) -> bool:
+    return Path(one).resolve() == other.resolve()
 
 
 def port(target: Target, places: Places) -> Findings:
@@ -88,18 +104,3 @@ def _roots(places: Places) -> bytes:
         return system_roots(places.platform, commands.run)
     except BundleError:
         return b""
-
-
-def _contexts(target: Target, trusted: Path | None) -> network.Contexts:
-    """As mitmproxy believes upstreams: certifi's roots, or the file that it was given."""
-    import certifi
-
-    upstream = ssl.create_default_context(cafile=str(trusted or certifi.where()))
-    # Python 3.13 asks for more than mitmproxy does.
-    upstream.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    upstream.set_alpn_protocols(["http/1.1"])
-    try:
-        proxy = ssl.create_default_context(cafile=str(target.ca))
-    except OSError:
-        return network.Contexts(upstream, None)
-    return network.Contexts(upstream, proxy)

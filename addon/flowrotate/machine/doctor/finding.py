@@ -6,6 +6,8 @@ from typing import Literal
 
 Level = Literal["ok", "note", "warning", "failure"]
 
+EVAL = 'eval "$(flow-rotate env)"'
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

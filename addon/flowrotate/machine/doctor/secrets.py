@@ -1,6 +1,7 @@
 """The secrets file, and all that it refers to."""
 
 import os
+import shlex
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,4 +34,4 @@ def secrets(file: Path | None, env: Mapping[str, str], found: list[PoolSpec]) ->
 def _mode(file: Path) -> Findings:
     if os.name == "posix" and file.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         said = f"{file}: others may write it, and it can run programs as you"
-        yield warning("secrets", said, f"chmod go-w {file}")
+        yield warning("secrets", said, f"chmod go-w {shlex.quote(str(file))}")
