@@ -114,6 +114,7 @@ def test_what_is_too_large_to_be_changed(
         ("text/event-stream", False, A, ALIAS),
         ("text/event-stream", True, A, ALIAS + "***"),
         ("application/grpc+proto", False, "sk-", "sk-"),
+        ("application/connect+proto", False, "sk-", "sk-"),
         ("application/json", False, "sk-", ""),
     ],
 )

@@ -430,7 +430,10 @@ def test_what_is_not_packed_though_it_says_so(
         client.ends(b"data: 1\n")
 
 
-FRAMED = ["application/grpc", "application/grpc+proto", "application/vnd.amazon.eventstream"]
+FRAMED = [
+    *("application/grpc", "application/grpc+proto", "application/connect+proto"),
+    "application/vnd.amazon.eventstream",
+]
 
 
 @BOTH
@@ -448,6 +451,23 @@ def test_messages_that_end_with_the_beginning_of_a_secret(
             client.hears(ALIAS + b"\0")
         feed.send(A[:3], None)
         client.ends(A[:3])
+
+
+@BOTH
+@UPSTREAMS
+@pytest.mark.parametrize("kind", ["connect+json", "grpc+json", "grpc-web+json", "json"])
+def test_messages_with_their_length_before_them(
+    streaming: Streaming, kind: str, http2: bool, alpn: str
+) -> None:
+    """Its zeros are not those of UTF-32."""
+    feed = Feed(("content-type", f"application/{kind}"))
+    messages = [b"\0\0\0\0\x10" + b'{"delta": "one"}', b"\0\0\0\0\2{}", b"\2\0\0\0\2{}"]
+    with streaming.listen(feed, http2, alpn) as client:
+        for message in messages:
+            feed.send(message)
+            client.hears(message)
+        feed.send(b'\0\0\0\0\x14{"' + A + b'"}', None)
+        client.ends(b'\0\0\0\0\x14{"' + ALIAS + b'"}')
 
 
 def test_a_stream_after_a_failover(streaming: Streaming) -> None:
@@ -664,15 +684,54 @@ def test_a_bomb_with_a_secret_in_it(bombed: Streaming, bomb: str) -> None:
         assert b"too large to be changed" in b"".join(client.pieces)
 
 
-def test_others_are_served_meanwhile(bombed: Streaming) -> None:
+SLOW: dict[str, tuple[bytes, bytes]] = {
+    "utf-7": (b"+", b"A"),
+    "unicode_escape": (b"\\N{", b"A"),
+    "cp864": (b"", b"\xff"),
+}
+"""Charsets, and what takes long in them: they hold all of it back, or none of it is in them."""
+
+
+def in_charset(charset: str) -> tuple[str, bytes]:
+    start, more = SLOW[charset]
+    return f"text/plain; charset={charset}", gzip.compress(start + more * (48 << 20), 1)
+
+
+@pytest.mark.parametrize("charset", SLOW)
+def test_what_takes_long_in_its_charset(bombed: Streaming, charset: str) -> None:
+    """Whole, it is refused; streamed, it breaks off."""
+    kind, body = in_charset(charset)
+    told = [("content-type", kind), *coded("gzip")]
+    feed = Feed(*told, ("content-length", str(len(body))))
+    feed.send(body, None)
+    with bombed.listen(feed, False, "http/1.1", status=502) as client:
+        assert b"charset" in b"".join(client.pieces)
+    feed = Feed(*told)
+    feed.send(body, None)
+    with (
+        bombed.listen(feed, False, "http/1.1") as client,
+        pytest.raises(httpx.RemoteProtocolError),
+    ):
+        list(client.pieces)
+
+
+@pytest.mark.parametrize("charset", ["", *SLOW])
+def test_others_are_served_meanwhile(bombed: Streaming, charset: str) -> None:
     encoding, make = BOMBS["gzip in gzip"]
-    body, c, upstream = make(), bombed.clients[False], bombed.upstreams["http/1.1"]
+    kind, body = "", make()
+    if charset:
+        encoding, (kind, body) = "gzip", in_charset(charset)
+    c, upstream = bombed.clients[False], bombed.upstreams["http/1.1"]
 
     def throw(n: int) -> None:
-        length = [("content-length", str(len(body)))] if n % 2 else []
-        feed = Feed(*coded(encoding), *length)
+        told, length = [("content-type", kind)] if kind else [], len(body)
+        feed = Feed(*coded(encoding), *told, *[("content-length", str(length))] * (n % 2))
         feed.send(body, None)
-        with bombed.listen(feed, False, "http/1.1") as client, suppress(httpx.RemoteProtocolError):
+        status = 502 if kind and n % 2 else 200
+        with (
+            bombed.listen(feed, False, "http/1.1", status=status) as client,
+            suppress(httpx.RemoteProtocolError),
+        ):
             list(client.pieces)
 
     with ThreadPoolExecutor(4) as threads:

@@ -8,19 +8,19 @@ from functools import partial
 
 from flowrotate.unpack import Unpacker, UnreadableError
 
-from .charsets import START, Text, Told, is_odd, marked
+from .charsets import FRAMED, START, Text, Told, is_odd, marked
 from .scrubber import Lookout, Scrubber
 from .stream import Stream, Write, alone, fitted
 
 LOOKED_THROUGH = 128 * 1024 * 1024
-"""Bytes, unpacked: what comes behind them in a packed body is not looked at."""
+"""Bytes, unpacked, before or after they are read by their charset, whichever are more: what comes
+behind them in a packed body is not looked at."""
 AT_ONCE = 64 * 1024 * 1024
-"""Bytes that one piece of a stream may unpack to."""
+"""Such bytes that one piece of a stream may unpack to."""
 
-_FRAMED = ("application/grpc", "application/vnd.amazon.eventstream")
-"""Types whose messages may end with any byte, and whose readers wait for it."""
 FEW = 4
-"""Bytes of such a message that may begin a secret and go on all the same."""
+"""Bytes of a framed message that may begin a secret and go on all the same: it may end with any
+byte, and its reader waits for it."""
 
 
 class TooLargeError(ValueError):
@@ -50,7 +50,7 @@ def scrub_whole(
     lookout: Lookout | None = None,
     charset: Told = _usual,
 ) -> Whole | None:
-    """None when nothing is to be changed. Raises TooLargeError."""
+    """None when nothing is to be changed. Raises TooLargeError and UnreadableError."""
     raw = scrubber.body(body, lookout)
     packed = is_packed(encoding)
     encoding = encoding if packed else ""
@@ -58,10 +58,9 @@ def scrub_whole(
     shows = read and (raw is body or not packed) and _shows(body, encoding, scrubber, charset)
     if raw is body and not shows:
         return None
-    stream, text, out, size = scrubber.stream(), Text(charset), [], 0
-    for piece in _texts(body, encoding, text) if packed or shows else ():
+    stream, text, out = scrubber.stream(), Text(charset), []
+    for size, piece in _texts(body, encoding, text) if packed or shows else ():
         out.append(stream.feed(piece))
-        size += len(piece)
         if size > LOOKED_THROUGH:
             raise TooLargeError("is too large to be changed")
     if out:
@@ -74,22 +73,30 @@ def scrub_whole(
 
 
 def _shows(body: bytes, encoding: str, scrubber: Scrubber, charset: Told) -> bool:
-    stream, size = scrubber.stream(), 0
-    for piece in _texts(body, encoding, Text(charset)):
+    stream = scrubber.stream()
+    for size, piece in _texts(body, encoding, Text(charset)):
         stream.feed(piece)
-        size += len(piece)
         if stream.changed or size > LOOKED_THROUGH:
             break
     stream.end()
     return stream.changed
 
 
-def _texts(body: bytes, encoding: str, text: Text) -> Iterator[bytes]:
-    """As far as it can be read."""
-    with suppress(UnreadableError):
-        yield from map(text.feed, Unpacker(encoding).feed(body))
+def _texts(body: bytes, encoding: str, text: Text) -> Iterator[tuple[int, bytes]]:
+    """Each piece, and how many bytes there are with it. Raises UnreadableError by the charset."""
+    size = 0
+    for piece in _unpacked(body, encoding):
+        read = text.feed(piece)
+        size += max(len(piece), len(read))
+        yield size, read
     if rest := text.end():
-        yield rest
+        yield size + len(rest), rest
+
+
+def _unpacked(body: bytes, encoding: str) -> Iterator[bytes]:
+    """As far as it can be."""
+    with suppress(UnreadableError):
+        yield from Unpacker(encoding).feed(body)
 
 
 def is_packed(encoding: str) -> bool:
@@ -122,7 +129,7 @@ class Streamed:
         """What came before the first piece could be unpacked; None from then on."""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """What goes on. Raises UnreadableError in the middle of a body, and TooLargeError."""
+        """What goes on. Raises TooLargeError, UnreadableError (unpacking: in the middle)."""
         if self._unpacker is None:
             return [self._scrubbed(data)]
         return self._unpacked(self._unpacker, data)
@@ -132,10 +139,10 @@ class Streamed:
         try:
             for piece in unpacker.feed(data):
                 self._unread = None
-                size += len(piece)
+                out.append(self._scrubbed(piece))
+                size += max(len(piece), len(out[-1]))
                 if size > AT_ONCE:
                     raise TooLargeError("unpacks to too much at once")
-                out.append(self._scrubbed(piece))
         except UnreadableError:
             if self._unread is None:
                 raise
@@ -158,7 +165,7 @@ def streamed(
     """For a body of this encoding, content type and charset; `length` tells whether it has one."""
     fixed = length and not is_rewritten(encoding, charset)
     write: Write = fitted if fixed else alone
-    least = FEW if kind.startswith(_FRAMED) else 1
+    least = FEW if kind.startswith(FRAMED) else 1
     # A length that has been told would be wrong.
     told = partial(marked, kind) if not fixed and not is_odd(charset) else lambda _: charset
     return Streamed(encoding, scrubber.stream(write, least), told)
