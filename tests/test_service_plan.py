@@ -3,7 +3,7 @@
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,11 @@ class Platform:
     active: bool = True
     foreign: str = ""
     pid: int = 0
+    answers: list[tuple[bool, int]] = field(default_factory=list)
+    """Whether it is active and its process, look by look; then as `active` and `pid` say."""
+    refuses: str = ""
+    """What the proxy says to a trial."""
+    tried: list[str] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     fails: dict[str, int] = field(default_factory=dict)
     """How often a command with this word in it fails from now on."""
@@ -42,6 +47,9 @@ class Platform:
             return Said(0, "252")
         if command[0] == "unshare":
             return Said(1, "")
+        if command[-1] == "--check":
+            self.tried.append(self.keeper.show(tuple(command)))
+            return Said(int(bool(self.refuses)), self.refuses)
         self.told.append(self.keeper.show(tuple(command)))
         for word, left in self.fails.items():
             if word in command and left:
@@ -56,6 +64,8 @@ class Platform:
     def answer(self, command: Sequence[str]) -> Said:
         match command[0]:
             case "systemctl":
+                if self.loaded and self.answers:
+                    self.active, self.pid = self.answers.pop(0)
                 load = "loaded" if self.loaded else "not-found"
                 active = "active" if self.loaded and self.active else "inactive"
                 enabled = "enabled" if self.loaded else ""
@@ -82,16 +92,11 @@ class Here:
     slept: list[float] = field(default_factory=list)
 
     def install(self, *, dry: bool = False, order: Order | None = None) -> list[Done]:
-        return list(
-            plan.install(
-                self.keeper,
-                order or self.order,
-                self.places,
-                self.platform,
-                dry=dry,
-                sleep=self.slept.append,
-            )
-        )
+        return list(self.steps(dry=dry, order=order))
+
+    def steps(self, *, dry: bool = False, order: Order | None = None) -> Iterator[Done]:
+        order, sleep = order or self.order, self.slept.append
+        return plan.install(self.keeper, order, self.places, self.platform, dry=dry, sleep=sleep)
 
     def uninstall(self, *, dry: bool = False) -> list[Done]:
         return list(plan.uninstall(self.keeper, self.places, self.platform, dry=dry))
@@ -144,6 +149,7 @@ def test_installed_and_taken_away(here: Here) -> None:
 def test_a_dry_run_shows_all_and_changes_nothing(here: Here) -> None:
     done = here.install(dry=True)
     assert set(outcomes(done)) == {"would"}
+    assert here.slept == []
     assert (here.files(), here.platform.told) == ({}, [])
     (written,) = [one for one in done if one.what.startswith("write ")]
     assert written.detail == here.keeper.text(here.order, here.platform)
@@ -170,7 +176,7 @@ def test_the_same_that_does_not_run_is_started_again(here: Here) -> None:
     here.install()
     here.platform.told.clear()
     here.platform.active = False
-    assert set(outcomes(here.install())) == {"done"}
+    assert outcomes(here.install())[:-1] == ["done"] * len(here.keeper.restart)
     assert here.platform.told == [here.keeper.show(step.command) for step in here.keeper.restart]
 
 
@@ -277,7 +283,9 @@ def test_launchd_is_waited_for_while_the_old_one_ends(
     mac.install()
     mac.platform.active = False
     mac.platform.fails = {"bootstrap": fails}
-    assert outcomes(mac.install())[-1] == expected
+    mac.slept.clear()
+    done = next(one for one in mac.steps() if "bootstrap" in one.what)
+    assert done.outcome == expected
     assert mac.slept == [1] * min(fails, plan.PATIENCE)
 
 
@@ -286,7 +294,80 @@ def test_what_may_fail_does_not_stop_it(tmp_path: Path) -> None:
     windows.install()
     windows.platform.active = False
     windows.platform.fails = {"/End": 1}
-    assert outcomes(windows.install()) == ["skipped", "done", "done"]
+    assert outcomes(windows.install())[:-1] == ["skipped", "done", "done"]
+
+
+def test_what_the_proxy_refuses_is_not_installed(here: Here) -> None:
+    here.platform.refuses = "rotate_hold: write 0 to 86400 seconds\n"
+    for dry in (True, False):
+        with pytest.raises(KeeperError, match=r"^rotate_hold: write 0 to 86400 seconds\nnot inst"):
+            here.install(dry=dry)
+    assert (here.files(), here.platform.told) == ({}, [])
+
+
+def test_what_is_tried_is_what_is_installed(here: Here) -> None:
+    here.install()
+    (tried,) = here.platform.tried
+    assert tried.endswith(here.keeper.show((*here.order.command, "--check")))
+
+
+def test_a_drop_in_may_mend_what_the_proxy_refuses(linux: Here) -> None:
+    """Say, with an EnvironmentFile."""
+    drop_in = linux.keeper.file.with_name("flow-rotate.service.d")
+    drop_in.mkdir(parents=True)
+    linux.platform.refuses = "OPENAI_API_KEY is not set\n"
+    done = linux.install()
+    assert (done[0].outcome, done[0].detail) == ("warning", "OPENAI_API_KEY is not set")
+    assert outcomes(done[1:]) == ["done"] * len(done[1:])
+
+
+def test_one_that_does_not_run_is_told_with_its_log(here: Here) -> None:
+    here.platform.active = False
+    done = here.install()[-1]
+    assert (done.what, done.outcome) == ("see whether it runs", "failed")
+    assert done.detail.endswith(f"; its log: {here.keeper.log}")
+    assert here.slept == [1] * plan.LOOKS
+
+
+@pytest.mark.parametrize(
+    ("looks", "expected", "slept"),
+    [
+        ([(True, 7)], "done", plan.STEADY - 1),
+        ([(False, 0)] * 4 + [(True, 7)], "done", plan.STEADY + 3),
+        # It ends, and is started again, and again.
+        ([(True, 1), (False, 0), (True, 2), (False, 0)] * 3, "failed", plan.LOOKS),
+        ([(True, n) for n in range(1, 12)], "failed", plan.LOOKS),
+        ([(True, 7)] * 4 + [(False, 0)] * 7, "failed", plan.LOOKS),
+    ],
+)
+def test_it_runs_when_one_process_stays(
+    linux: Here, looks: list[tuple[bool, int]], expected: str, slept: int
+) -> None:
+    linux.platform.answers = looks
+    done = linux.install()
+    assert done[-1].outcome == expected
+    assert len(linux.slept) == slept
+
+
+def test_it_runs_when_its_process_answers(linux: Here) -> None:
+    linux.platform.pid = os.getpid()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        proxies.enter(linux.places.state, proxies.Running(os.getpid(), url, "", "", 0.0))
+        assert linux.install()[-1] == Done("see whether it runs", "done")
+    assert linux.slept == []
+
+
+def test_where_nobody_says_whether_it_runs(tmp_path: Path) -> None:
+    """PowerShell may be forbidden."""
+    windows = machine(tmp_path, "win32")
+
+    def silent(command: Sequence[str]) -> Said:
+        return Said(1, "") if command[0] == "powershell" else windows.platform(command)
+
+    args = (windows.keeper, windows.order, windows.places, silent)
+    done = list(plan.install(*args, dry=False, sleep=windows.slept.append))[-1]
+    assert (done.what, done.outcome) == ("see whether it runs", "warning")
 
 
 def test_a_folder_that_cannot_be_made(linux: Here) -> None:

@@ -34,6 +34,21 @@ analyze = shutil.which("systemd-analyze")
 needs_systemd = pytest.mark.skipif(not analyze, reason="no systemd-analyze here (Debian: systemd)")
 
 
+def test_a_trial_is_run_by_the_manager() -> None:
+    """In its environment, with $ for a $."""
+    keeps = keeper(places({}, Path("/h"), "linux"), RUNTIME, 7)
+    made = keeps.trial(Order("/v/python", ("--set", "a=$b"), (), (("PATH", "/a b"),)))
+    serve = ("/v/python", "-P", "-m", "flowrotate", "serve", "--set", "a=$$b", "--check")
+    assert made[:3] == ("systemd-run", "--user", "--quiet")
+    assert made[-len(serve) - 2 :] == ("--setenv=PATH=/a b", "--", *serve)
+
+
+@pytest.mark.parametrize("runtime", ["/r\nExecStartPre=/evil", "/r\x1b"])
+def test_a_runtime_folder_that_would_add_lines(runtime: str) -> None:
+    with pytest.raises(KeeperError, match=r"^XDG_RUNTIME_DIR: take out"):
+        unit(ORDER, 252, Path(runtime), users=False)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -77,6 +77,7 @@ def check(file: str, as_json: bool, offline: bool) -> None:
 @click.option("--quiet", "-q", is_flag=True, help="Log warnings and errors alone.")
 @click.option("--json", "as_json", is_flag=True, help="Say in JSON when it is ready.")
 @click.option("--private-to", type=int, hidden=True, help="End with this process.")
+@click.option("--check", is_flag=True, hidden=True, help="Say whether it could start, and end.")
 def serve(
     listen: str,
     modes: tuple[str, ...],

@@ -5,6 +5,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -70,13 +71,30 @@ def whose(world: World, proxy: Proxy, authority: str, name: str) -> str:
     ],
 )
 def test_whose_certificate_a_client_meets(
-    world: World, hosts: list[str], target: str, name: str, expected: str
+    shared: World,
+    named: ThreadedUpstream,
+    hosts: list[str],
+    target: str,
+    name: str,
+    expected: str,
 ) -> None:
+    given = tuple(host.format(port=named.port) for host in hosts)
+    proxy = proxy_for(shared, given)
+    assert whose(shared, proxy, target.format(port=named.port), name) == expected
+
+
+@pytest.fixture(scope="module")
+def named(shared: World) -> ThreadedUpstream:
+    """An upstream of many names."""
     names = ["localhost", "127.0.0.1", "a.one.example", "one.example", "other.example"]
-    upstream = world.upstream(leaf=world.authority.issue(names), alpn=["http/1.1"])
-    given = [host.format(port=upstream.port) for host in hosts]
-    proxy = world.proxy(pool(given), options=ON)
-    assert whose(world, proxy, target.format(port=upstream.port), name) == expected
+    return shared.upstream(leaf=shared.authority.issue(names), alpn=["http/1.1"])
+
+
+@cache
+def proxy_for(shared: World, hosts: tuple[str, ...], strategy: str = "eager") -> Proxy:
+    """One for all tests that ask for the same."""
+    options = ON | {"connection_strategy": strategy, "flow_detail": "1"}
+    return shared.proxy(pool(hosts), options=options)
 
 
 def direct(world: World, proxy: Proxy, *, http2: bool = False) -> httpx.Client:
@@ -124,11 +142,12 @@ def test_a_name_that_only_the_client_hello_tells(world: World) -> None:
 
 @pytest.mark.parametrize("sizes", [[1, 1, 1], [2], [3], [5, 1], [100], [200, 50]])
 @pytest.mark.parametrize("pooled", [False, True])
-def test_a_client_hello_in_pieces(world: World, sizes: list[int], pooled: bool) -> None:
+def test_a_client_hello_in_pieces(
+    shared: World, named: ThreadedUpstream, sizes: list[int], pooled: bool
+) -> None:
     """To an address: only the whole hello tells whose it is."""
-    upstream = world.upstream(alpn=["http/1.1"])
-    hosts = [f"localhost:{upstream.port if pooled else 1}"]
-    proxy = world.proxy(pool(hosts), options=ON)
+    proxy = proxy_for(shared, (f"localhost:{named.port if pooled else 1}",))
+    upstream, world = named, shared
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     ca = proxy.ca if pooled and sizes[0] > 2 else world.authority.ca
     tls = trusting(ca).wrap_bio(incoming, outgoing, server_hostname="localhost")
@@ -206,10 +225,8 @@ GREETING = [
         *(("eager", greeting, said) for greeting, said in GREETING),
     ],
 )
-def test_other_protocols(world: World, greeting: bytes, said: bytes, strategy: str) -> None:
-    proxy = world.proxy(
-        pool(["localhost:1"]), options=ON | {"connection_strategy": strategy, "flow_detail": "1"}
-    )
+def test_other_protocols(shared: World, greeting: bytes, said: bytes, strategy: str) -> None:
+    proxy = proxy_for(shared, ("localhost:1",), strategy)
     with speaking(greeting) as port, connected(proxy, f"127.0.0.1:{port}") as raw:
         got = b""
         while len(got) < len(greeting):
@@ -218,10 +235,10 @@ def test_other_protocols(world: World, greeting: bytes, said: bytes, strategy: s
         while len(got) < len(greeting) + 2 * len(said):
             got += raw.recv(65536)
     assert got == greeting + said * 2
-    # A tunnel is no flow.
-    proxy.stop()
-    assert "<->" not in proxy.text
-    assert "<- tcp" not in proxy.text
+    # A tunnel is no flow, which would be shown before its client is gone.
+    proxy.wait_for(f"server disconnect 127.0.0.1:{port}")
+    assert f"<- tcp <- 127.0.0.1:{port}" not in proxy.text
+    assert f"-> tcp -> 127.0.0.1:{port}" not in proxy.text
 
 
 def test_plain_http_in_a_tunnel(world: World) -> None:

@@ -5,7 +5,11 @@ import fcntl
 import json
 import os
 import pty
+import re
+import resource
+import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -186,6 +190,20 @@ def _until(there: Callable[[], bool], seconds: float = 20) -> None:
         (["--listen", "0.0.0.0:0"], 2, "0.0.0.0 is not this machine's loopback"),
         (["--listen", "[::]:0"], 2, ":: is not this machine's loopback"),
         (["--listen", "x"], 2, "--listen: write HOST:PORT"),
+        (["--listen", "http://127.0.0.1:0"], 2, "--listen: leave out http://"),
+        (["--set", "foo"], 2, "--set: write NAME=VALUE"),
+        (["--set", ""], 2, "--set: write NAME=VALUE"),
+        (["--set", "=x"], 2, "--set: write NAME=VALUE"),
+        (
+            ["--set", "ssl_verify_upstream_trusted_ca=/nowhere.pem"],
+            1,
+            "ssl_verify_upstream_trusted_ca=/nowhere.pem: no such file or directory: name a PEM",
+        ),
+        (
+            ["--set", f"ssl_verify_upstream_trusted_ca={__file__}"],
+            1,
+            f"ssl_verify_upstream_trusted_ca={__file__}: it is no PEM file of certificates: name",
+        ),
         (["--listen", "127.0.0.1:99999"], 2, "--listen: write HOST:PORT"),
         (["--mode", "regular@0.0.0.0:0"], 2, "0.0.0.0 is not this machine's loopback"),
         (["--mode", "reverse"], 2, "--mode reverse: "),
@@ -199,20 +217,99 @@ def _until(there: Callable[[], bool], seconds: float = 20) -> None:
         (["--set", "rotate_hold=-1"], 1, "rotate_hold: write 0 to 86400 seconds"),
         (["--set", "body_size_limit=x"], 1, "Invalid body_size_limit"),
         (["--secrets", "/nowhere/s.yaml"], 1, "/nowhere/s.yaml: there is no such file"),
-        (["--log", "/proc/x/y"], 1, "--log /proc/x/y: "),
-        (["--confdir", "/proc/x"], 1, "/proc/x"),
+        (["--confdir", f"{__file__}/x"], 1, f"{__file__}/x: "),
         (["--no-such"], 2, "No such option"),
     ],
 )
 def test_what_it_refuses(
     world: World, developer: Developer, args: list[str], status: int, said: str
 ) -> None:
+    """And a check of it says the same."""
     secrets = world.secrets(pool(["a.example"]))
     given = ["serve", "--listen", "127.0.0.1:0", "--secrets", str(secrets), *args]
+    for more in ([], ["--check"]):
+        found = developer.run(*given, *more)
+        assert (found.returncode, found.stdout) == (status, "")
+        assert said in found.stderr
+        assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize(("option", "place"), [("--log", "/proc/x/y"), ("--confdir", "/proc/x")])
+def test_what_cannot_be_written(
+    world: World, developer: Developer, option: str, place: str
+) -> None:
+    secrets = world.secrets(pool(["a.example"]))
+    given = ["serve", "--listen", "127.0.0.1:0", "--secrets", str(secrets), option, place]
     found = developer.run(*given)
-    assert (found.returncode, found.stdout) == (status, "")
-    assert said in found.stderr
+    assert (found.returncode, found.stdout) == (1, "")
+    assert f"{place}: " in found.stderr
     assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize("confdir", ["", "new/er", "old"])
+def test_a_check_leaves_no_trace(world: World, developer: Developer, confdir: str) -> None:
+    """It takes no port, either: one is taken here."""
+    secrets = world.secrets(pool(["a.example"]))
+    old = developer.home / "old"
+    old.mkdir()
+    shutil.copy(world.authority.ca, old / "mitmproxy-ca.pem")  # without its key it is no CA
+    args = ["--secrets", str(secrets), "--log", str(developer.home / "log")]
+    args += ["--confdir", str(developer.home / confdir)] if confdir else []
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        found = developer.run("serve", "--check", "--listen", listen, *args)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+    left = {file.name for file in developer.home.rglob("*")}
+    assert left == {"old", "mitmproxy-ca.pem"}
+
+
+def test_what_is_wrong_is_said_last(world: World, developer: Developer) -> None:
+    secrets = world.secrets(pool(["a.example"]))
+    given = ["serve", "--listen", "127.0.0.1:0", "--secrets", str(secrets)]
+    found = developer.run(*given, "--set", "rotate_retries=x")
+    assert found.stderr.splitlines()[-2].endswith("rotate_retries: write a whole number")
+    found = developer.run(*given, "--set", "rotate_retries=x", "--check")
+    assert found.stderr == "rotate_retries: write a whole number\n"
+
+
+@pytest.mark.parametrize(
+    ("mode", "hint"),
+    [
+        (
+            "reverse:https://a.example",
+            "; next: give your tool http://{at} as the service's address",
+        ),
+        ("reverse:tcp://a.example:1", ""),
+        ("socks5", ""),
+    ],
+)
+def test_its_line_in_other_modes(world: World, developer: Developer, mode: str, hint: str) -> None:
+    secrets = world.secrets(pool(["a.example"]))
+    args = ["--secrets", str(secrets), "--mode", mode]
+    with developer.serve(*args, as_json=False) as served:
+        served.stop()
+    (line,) = served.lines
+    at = line.partition(" at ")[2].partition(",")[0]
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", at)
+    assert line.endswith(f", pools pool (3){hint.format(at=at)}\n")
+
+
+def test_many_connections_may_be_open(world: World, developer: Developer) -> None:
+    secrets = world.secrets(pool(["a.example"]))
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, most), most))
+    try:
+        with developer.serve("--secrets", str(secrets)) as served:
+            assert limit_of(served.pid) == most
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+
+def limit_of(pid: int) -> int:
+    """The soft one, as Linux tells it."""
+    if not hasattr(resource, "prlimit"):
+        pytest.skip("no prlimit here (Linux has it)")
+    return resource.prlimit(pid, resource.RLIMIT_NOFILE)[0]
 
 
 def test_a_port_that_is_taken(world: World, developer: Developer) -> None:

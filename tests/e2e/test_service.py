@@ -1,5 +1,6 @@
-"""`flow-rotate service …` as a process. `systemctl` and `loginctl` on its PATH are fakes that write
-down what they were told; what systemd says of the unit is in tests/test_service_systemd.py."""
+"""`flow-rotate service …` as a process. `systemctl` and `systemd-run` on its PATH are fakes: one
+writes down what it was told, the other runs its command without the shell's variables. What systemd
+says of the unit is in tests/test_service_systemd.py."""
 
 import json
 import os
@@ -31,6 +32,29 @@ case "$*" in
     case "$*" in *disable*) rm "$FAKE/runs" ;; esac ;;
 esac
 exit 0
+"""
+
+# With the environment of a manager that knows of no shell.
+SYSTEMD_RUN = """\
+#!/bin/sh
+echo "$*" >> "$FAKE/tried"
+set -- "$@" end
+while [ "$1" != -- ]; do
+    case "$1" in --setenv=*) set -- "$@" "${1#--setenv=}" ;; esac
+    shift
+done
+shift
+while [ "$1" != end ]; do set -- "$@" "$1"; shift; done
+shift
+exec env -i "HOME=$HOME" "$@"
+"""
+
+
+SECRETS = """\
+pools:
+  - name: one
+    hosts: [a.example]
+    credentials: [{file: key}]
 """
 
 
@@ -77,11 +101,13 @@ def user(tmp_path: Path) -> User:
     home, fake = tmp_path / "ho me%h", tmp_path / "fake"
     for each in (home, home / ".config", fake):
         each.mkdir()
-    program = fake / "systemctl"
-    program.write_text(SYSTEMCTL)
-    program.chmod(0o755)
+    for name, text in (("systemctl", SYSTEMCTL), ("systemd-run", SYSTEMD_RUN)):
+        (fake / name).write_text(text)
+        (fake / name).chmod(0o755)
     secrets = home / "secrets.yaml"
-    secrets.touch(0o600)
+    secrets.write_text(SECRETS)
+    secrets.chmod(0o600)
+    (home / "key").write_text("canary-key")
     return User(home, fake, secrets)
 
 
@@ -122,7 +148,7 @@ def test_a_dry_run(user: User) -> None:
 def test_as_json(user: User) -> None:
     said = json.loads(user.install("--json").stdout)
     assert (said["ok"], said["problems"]) == (True, [])
-    assert [step["outcome"] for step in said["steps"]] == ["done"] * 4
+    assert [step["outcome"] for step in said["steps"]] == ["done"] * 5
     (user.fake / "broken").touch()
     done = user.service("uninstall", "--json")
     said = json.loads(done.stdout)
@@ -147,7 +173,12 @@ def test_a_step_that_fails(user: User) -> None:
         (["--listen", "0.0.0.0:8080"], 2, "loopback"),
         (["--listen", "here"], 2, "write HOST:PORT"),
         (["--mode", "nonsense"], 2, "--mode nonsense"),
-        (["--set", "x"], 1, "--set: write NAME=VALUE"),
+        (["--set", "x"], 2, "--set: write NAME=VALUE"),
+        (["--set", "rotate_retry=3"], 1, "did you mean rotate_retries?"),
+        (["--set", "rotate_retries=x"], 1, "rotate_retries: write a whole number"),
+        (["--set", "ssl_verify_upstream_trusted_ca=x.pem"], 1, "%h/x.pem: no such file"),
+        (["--set", "upstream_auth=user:canary-pw"], 1, ".mitmproxy/config.yaml instead"),
+        (["--secrets", "key.yaml"], 1, "no such file"),
         (["--secrets", "/none.yaml"], 1, "--secrets: no such file: /none.yaml"),
         (["--confdir", "a\nb"], 1, "control character"),
     ],
@@ -159,6 +190,43 @@ def test_what_is_refused(user: User, arguments: list[str], status: int, message:
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert (user.files(), user.told()) == (before, [])
+
+
+def test_a_secrets_file_that_is_wrong_is_refused(user: User) -> None:
+    user.secrets.write_text(SECRETS + "    hots: []\n")
+    before = user.files()
+    done = user.install()
+    assert done.returncode == 1
+    assert "hots" in done.stderr
+    assert "not installed: " in done.stderr
+    assert (user.files(), user.told()) == (before, [])
+
+
+def test_a_key_that_only_the_shell_has(user: User) -> None:
+    """The service would not have it."""
+    user.secrets.write_text(SECRETS.replace("file: key", "env: MY_KEY"))
+    arguments = ("install", "--secrets", str(user.secrets))
+    done = user.service(*arguments, env={"MY_KEY": "canary-key"})
+    assert done.returncode == 1
+    assert "credentials[0].env: " in done.stderr
+    assert "none of your shell's variables" in done.stderr
+    assert user.told() == []
+    user.unit.with_name("flow-rotate.service.d").mkdir(parents=True)
+    done = user.service(*arguments, env={"MY_KEY": "canary-key"})
+    assert done.returncode == 0
+    assert "warning: check the options, without the drop-in\n" in done.stdout
+    assert "credentials[0].env: " in done.stdout
+    assert "canary" not in done.stdout + done.stderr
+
+
+def test_an_environment_that_would_add_lines(user: User) -> None:
+    before = user.files()
+    for name in ("XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
+        arguments = ("install", "--secrets", str(user.secrets))
+        done = user.service(*arguments, env={name: "/a\nExecStartPre=/evil"})
+        assert (done.returncode, user.told()) == (1, [])
+        assert "control character" in done.stderr
+    assert user.files() == before
 
 
 def test_the_environment_names_the_secrets_file(user: User) -> None:

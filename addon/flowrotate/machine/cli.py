@@ -70,7 +70,9 @@ def env(shell: str | None, unset: bool, as_json: bool, **given: str) -> None:
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @target_options
-@click.option("--placeholder", "names", multiple=True, metavar="NAME", help="Give it a placeholder there.")
+@click.option(
+    "--placeholder", "names", multiple=True, metavar="NAME", help="Give it a placeholder there."
+)
 @click.option("--private", is_flag=True, help="A proxy of its own, though one may run.")
 @click.option("--set", "options", multiple=True, metavar="NAME=VALUE", help="For a private proxy.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)

@@ -35,6 +35,8 @@ class Plan:
     private_to: int | None = None
     """The process that it is for, and with which it ends."""
     as_json: bool = False
+    check: bool = False
+    """Whether it could start, and no more."""
 
 
 def make_plan(
@@ -49,11 +51,9 @@ def make_plan(
     host, port = parse_listen(listen)
     modes = tuple(modes) or ("regular",)
     given = [option.partition("=")[0] for option in options]
-    for name, flag in (
-        ("mode", "--mode"),
-        ("listen_host", "--listen"),
-        ("listen_port", "--listen"),
-    ):
+    if not all(name and "=" in option for name, option in zip(given, options, strict=True)):
+        raise ServeError("--set: write NAME=VALUE, as --set rotate_retries=1")
+    for name, flag in FLAGS.items():
         if name in given:
             raise ServeError(f"--set {name}: write {flag} instead")
     for mode in modes:
@@ -68,6 +68,8 @@ def make_plan(
 
 def parse_listen(text: str) -> tuple[str, int]:
     """`HOST:PORT`, `[V6]:PORT`, `:PORT` or `PORT`. Raises ServeError."""
+    if "://" in text:
+        raise ServeError(f"--listen: leave out {text.partition('://')[0]}://, write HOST:PORT")
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
     if not port.isascii() or not port.isdecimal() or int(port) > 65535:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from mitmproxy import ctx
+from mitmproxy.proxy.mode_specs import ReverseMode
 
 from flowrotate import __version__
 from flowrotate.machine.shells import line_for, own_name, shell_of
@@ -29,11 +30,10 @@ class Ready:
 
 
 def state() -> dict[str, object]:
-    addresses = [list(a[:2]) for a in ctx.master.addons.get("proxyserver").listen_addrs()]
     return {
         "version": __version__,
         "proxy": proxy_url(),
-        "listening": addresses,
+        "listening": [list(address) for address in dict.fromkeys(_addresses())],
         "ca": str(Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"),
         "secrets": str(RELOADER.path) if RELOADER.path else None,
         "client_token": ctx.options.rotate_client_token,
@@ -44,13 +44,30 @@ def state() -> dict[str, object]:
 def line() -> str:
     pools = ", ".join(f"{n} ({len(p.resolved.secrets)})" for n, p in ROTATOR.pools.items())
     url = proxy_url()
-    where = url or " and ".join(
-        f"{address[0]}:{address[1]}"
-        for address in ctx.master.addons.get("proxyserver").listen_addrs()
-    )
+    # An address that is listened at by TCP and UDP is there twice.
+    where = url or " and ".join(dict.fromkeys(map(_shown, _addresses())))
     told = f"pools {pools}" if pools else "no pools"
-    hint = f"; next, in your shell: {_next(url)}" if url else ""
+    hint = f"; next, in your shell: {_next(url)}" if url else _as_service()
     return f"Flow Rotate {__version__} at {where or ', '.join(ctx.options.mode)}, {told}{hint}"
+
+
+def _addresses() -> list[tuple[str, int]]:
+    return [(a[0], a[1]) for a in ctx.master.addons.get("proxyserver").listen_addrs()]
+
+
+def _shown(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _as_service() -> str:
+    """Whoever stands for a service is not set as a proxy."""
+    for server in ctx.master.addons.get("proxyserver").servers:
+        mode = server.mode
+        if isinstance(mode, ReverseMode) and mode.scheme in ("http", "https"):
+            where = _shown(server.listen_addrs[0][:2])
+            return f"; next: give your tool http://{where} as the service's address"
+    return ""
 
 
 def _next(url: str) -> str:

@@ -4,9 +4,11 @@ import asyncio
 import logging
 import os
 import socket
+import ssl
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -46,17 +48,24 @@ def serve(plan: Plan) -> int:
 
     Raises ServeError.
     """
-    with _logging(plan):
-        return asyncio.run(_serve(plan))
+    _raise_limit()
+    with _logging(plan) as handler:
+        return asyncio.run(_check(plan) if plan.check else _serve(plan, handler))
 
 
-async def _serve(plan: Plan) -> int:
+async def _check(plan: Plan) -> int:
+    """What a start would find, without one: it listens to nothing, and leaves nothing behind."""
+    with tempfile.TemporaryDirectory() as scratch:
+        master = _made(plan, Draining(), Path(scratch))
+    return int(bool(master.addons.get("errorcheck").logger.has_errored))
+
+
+async def _serve(plan: Plan, handler: logging.Handler) -> int:
     _check_port(plan)
-    draining = Draining()
-    try:
-        master = make_master(plan, draining)
-    except exceptions.OptionsError as e:
-        raise ServeError(str(e)) from e
+    draining, first = Draining(), FailuresFirst()
+    handler.addFilter(first)
+    master = _made(plan, draining)
+    handler.removeFilter(first)
     ending = Ending(master, draining)
     ending.listen_to_signals()
     if plan.private_to is not None:
@@ -69,14 +78,34 @@ async def _serve(plan: Plan) -> int:
     return 0
 
 
-def make_master(plan: Plan, draining: Draining) -> Master:
-    """Raises ServeError, and mitmproxy's OptionsError."""
+class FailuresFirst(logging.Filter):
+    """Once there is an error, what is well is no news: who looks at the end sees the error."""
+
+    failed = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.failed |= record.levelno >= logging.ERROR
+        return not self.failed or record.levelno > logging.INFO
+
+
+def _made(plan: Plan, draining: Draining, scratch: Path | None = None) -> Master:
+    try:
+        return make_master(plan, draining, scratch)
+    except exceptions.OptionsError as e:
+        raise ServeError(str(e)) from e
+
+
+def make_master(plan: Plan, draining: Draining, scratch: Path | None = None) -> Master:
+    """`scratch`: where a CA is made that nobody needs, in place of one that is not there yet.
+
+    Raises ServeError, and mitmproxy's OptionsError.
+    """
     options = Options()
     # What counts most comes last: config.yaml, then the command line.
     options.update_defer(rotate_passthrough=True)
     options.set(*(option for option in plan.options if option.startswith("confdir=")))
     confdir = Path(options.confdir).expanduser()
-    _check_confdir(confdir)
+    _check_confdir(confdir, make=scratch is None)
     for name in ("config.yaml", "config.yml"):
         optmanager.load_paths(options, str(confdir / name))
     options.set(*plan.options, defer=True)
@@ -89,8 +118,12 @@ def make_master(plan: Plan, draining: Draining) -> Master:
                 'mitmdump or mitmweb with -s "$(flow-rotate path)"'
             )
     # Only now is there anybody whom a bad value could trouble.
-    options.set(*(option for option in plan.options if not option.startswith("rotate_")))
+    makes_ca = scratch and not _has_ca(Path(options.confdir).expanduser())
+    options.update(confdir=str(scratch) if makes_ca else options.confdir)
+    early = ("rotate_", "confdir=")
+    options.set(*(option for option in plan.options if not option.startswith(early)))
     options.update(mode=list(plan.modes), listen_host=plan.host, listen_port=plan.port)
+    _check_trusted(options.ssl_verify_upstream_trusted_ca)
     return master
 
 
@@ -114,11 +147,36 @@ def _addons(plan: Plan, draining: Draining) -> list[object]:
     ]
 
 
-def _check_confdir(folder: Path) -> None:
+def _has_ca(confdir: Path) -> bool:
+    """All that mitmproxy would else write there."""
+    return all((confdir / f"mitmproxy-{name}.pem").exists() for name in ("ca", "dhparam"))
+
+
+def _check_trusted(file: str | None) -> None:
+    """mitmproxy would say so with each request, and where its code stood. Raises ServeError."""
+    if file is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    except ssl.SSLError:
+        why = "it is no PEM file of certificates"
+    except OSError as e:
+        why = str(e.strerror).lower()
+    else:
+        return
+    raise ServeError(
+        f"ssl_verify_upstream_trusted_ca={file}: {why}: name a PEM file of the authorities that "
+        "upstreams are to be believed from, by its whole path"
+    )
+
+
+def _check_confdir(folder: Path, *, make: bool) -> None:
     """mitmproxy would show where its code stood. Raises ServeError."""
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if (folder / CA_NAME).exists() or os.access(folder, os.W_OK):
+        if make:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+        if (folder / CA_NAME).exists() or (there.is_dir() and os.access(there, os.W_OK)):
             return
         why = "it may not be written, and has no CA yet"
     except OSError as e:
@@ -147,23 +205,37 @@ def _open(path: Path) -> TextIO:
         raise ServeError(f"--log {path}: {e.strerror}: name a file that can be written") from e
 
 
+def _raise_limit() -> None:
+    """A connection takes two descriptors, and the limit is 1024 where select(2) is thought of."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # There the hard limit may say "infinity", and is refused; OPEN_MAX is not.
+        wanted = max(soft, 10_240) if sys.platform == "darwin" else hard
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 @contextmanager
-def _logging(plan: Plan) -> Iterator[None]:
+def _logging(plan: Plan) -> Iterator[logging.Handler]:
     """To stderr, or to a file, what is worth reading in a log of months."""
-    stream = _open(plan.log) if plan.log else sys.stderr
+    log_file = None if plan.check else plan.log
+    stream = _open(log_file) if log_file else sys.stderr
     handler = logging.StreamHandler(stream)
     colours = stream.isatty() and "NO_COLOR" not in os.environ
-    handler.setFormatter(log.MitmFormatter(colorize=colours))
+    # Of a check, the lines are for who asked for it.
+    handler.setFormatter(None if plan.check else log.MitmFormatter(colorize=colours))
     root = logging.getLogger()
     root.addHandler(handler)
     # Below these levels mitmproxy does not even make a record of what it says.
     root.setLevel(logging.INFO if plan.verbose else logging.WARNING)
-    logging.getLogger("flowrotate").setLevel(logging.WARNING if plan.quiet else logging.INFO)
+    calm = plan.quiet or plan.check
+    logging.getLogger("flowrotate").setLevel(logging.WARNING if calm else logging.INFO)
     for name in LOUD:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        yield
+        yield handler
     finally:
         root.removeHandler(handler)
-        if plan.log:
+        if log_file:
             stream.close()

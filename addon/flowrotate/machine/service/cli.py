@@ -21,7 +21,13 @@ from .order import Options, Order, OrderError, make_order
 from .platforms import find_keeper
 
 PACKAGE = Path(__file__).resolve().parents[2]
-COLOURS = {"done": "green", "would": "cyan", "already": "green", "skipped": "yellow"}
+COLOURS = {
+    "done": "green",
+    "would": "cyan",
+    "already": "green",
+    "skipped": "yellow",
+    "warning": "yellow",
+}
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the outcome for a program.")
 dry_run = click.option("--dry-run", is_flag=True, help="Print each file and command, do nothing.")

@@ -48,6 +48,7 @@ class Keeper:
     reads its command back. `start`, `restart`: once the file is there; `stop`, `forget`: before
     and after it is taken away. `read` understands the answers to `asks`. `folders` have to be
     there, `links` are what `start` makes; `show` writes a command as the platform's shell has it.
+    `trial` asks the proxy whether it could start, as far as can be in the service's environment.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Keeper:
     folders: tuple[Path, ...] = ()
     links: tuple[Path, ...] = ()
     show: Callable[[Command], str] = shlex.join
+    trial: Callable[[Order], Command] = lambda order: order.trial
 
 
 class KeeperError(ValueError):

@@ -20,8 +20,12 @@ from .order import Order
 
 PATIENCE = 20
 """Tries, a second apart."""
+LOOKS = 10
+"""At whether it runs, a second apart."""
+STEADY = 5
+"""Looks in a row at one process: what cannot start has ended by then."""
 
-Outcome = Literal["done", "would", "already", "skipped", "failed"]
+Outcome = Literal["done", "would", "already", "skipped", "warning", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ def install(
     if before == text and now.active and now.enabled and not missing:
         yield Done(f"install {keeper.file}", "already")
         return
+    if doubts := _try(keeper, order, run):
+        yield Done("check the options, without the drop-in", "warning", doubts)
     if not dry:
         _write_down(places, _missing((*wanted, *(link.parent for link in keeper.links))))
     if missing:
@@ -79,6 +85,38 @@ def install(
         yield (done := _step(step, keeper, run, sleep, dry))
         if done.outcome == "failed":
             return
+    if not dry:
+        yield _see(keeper, places, run, sleep)
+
+
+def _try(keeper: Keeper, order: Order, run: Run) -> str:
+    """What `serve` has against it; with a drop-in, which nobody tries, it may be mistaken.
+
+    Raises KeeperError.
+    """
+    said = run(keeper.trial(order))
+    if said.ok:
+        return ""
+    if Path(f"{keeper.file}.d").is_dir():
+        return said.text.strip()
+    raise KeeperError(
+        f"{said.text.strip()}\nnot installed: so `flow-rotate serve` would end as a service, which "
+        "has none of your shell's variables"
+    )
+
+
+def _see(keeper: Keeper, places: Places, run: Run, sleep: Callable[[float], None]) -> Done:
+    """Whether it runs: its process has written itself down, or is the same for some looks."""
+    what, steady, pid = "see whether it runs", 0, 0
+    for _ in range(LOOKS):
+        state = _ask(keeper, run)
+        steady = steady + 1 if state.active and state.pid == pid else int(bool(state.active))
+        pid = state.pid
+        if steady >= STEADY or (state.active and _url(places, pid)):
+            return Done(what, "done")
+        sleep(1)
+    outcome: Outcome = "warning" if state.active is None else "failed"
+    return Done(what, outcome, f"{state.result or 'it does not run'}; its log: {keeper.log}")
 
 
 def uninstall(
@@ -111,18 +149,22 @@ def status(keeper: Keeper, places: Places, run: Run) -> dict[str, Any]:
     """All that is known of the service, for a program."""
     text = _text(keeper)
     now = _ask(keeper, run)
-    found = proxies.find(places.state)
-    url = next((one.url for one in found if now.pid and one.pid == now.pid), None)
     return {
         "keeper": keeper.name,
         "file": str(keeper.file),
         "installed": text is not None and MARKER in text,
         "foreign": str(keeper.file) if text and MARKER not in text else now.foreign or None,
         **{k: v for k, v in asdict(now).items() if k not in ("loaded", "foreign")},
-        "url": url,
+        "url": _url(places, now.pid),
         "command": keeper.command_in(text) if text else "",
         "log": keeper.log,
     }
+
+
+def _url(places: Places, pid: int) -> str | None:
+    """Where the proxy with this process answers."""
+    found = proxies.find(places.state) if pid else []
+    return next((one.url for one in found if one.pid == pid), None)
 
 
 def _ask(keeper: Keeper, run: Run) -> State:

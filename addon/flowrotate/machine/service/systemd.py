@@ -17,12 +17,13 @@ from string import Template
 from flowrotate.machine.commands import Run, Said
 from flowrotate.machine.places import Places
 
-from .keeper import INSTEAD, MARKER, Keeper, KeeperError, State, Step
+from .keeper import INSTEAD, MARKER, Command, Keeper, KeeperError, State, Step
 from .order import Order
 
 UNIT = "flow-rotate.service"
 SYSTEMCTL = ("systemctl", "--user")
 VERSION = (*SYSTEMCTL, "show", "--property=Version", "--value")
+TRANSIENT = ("systemd-run", "--user", "--quiet", "--wait", "--collect", "--pipe")
 NAMESPACES = ("unshare", "--user", "--map-root-user", "--mount", "true")
 PROPERTIES = (
     "LoadState,UnitFileState,ActiveState,SubState,Result,MainPID,ActiveEnterTimestamp,FragmentPath"
@@ -124,7 +125,15 @@ def keeper(places: Places, runtime: Path, uid: int) -> Keeper:
         ),
         read=lambda said: read(said, folder / UNIT),
         links=(folder / "default.target.wants" / UNIT,),
+        trial=trial,
     )
+
+
+def trial(order: Order) -> Command:
+    """In the manager's own environment: systemd-run(1). There, too, $ is a variable."""
+    variables = (f"--setenv={name}={value}" for name, value in order.environment)
+    command = (word.replace("$", "$$") for word in order.trial)
+    return (*TRANSIENT, *variables, "--", *command)
 
 
 def ask_version(run: Run) -> int:
@@ -145,6 +154,8 @@ def unit(order: Order, version: int, runtime: Path, *, users: bool) -> str:
     """`users`: its sandbox needs to be told to make a user namespace, and can."""
     # It cannot have a /tmp of its own and see what is in the other.
     tmp = SHARED if any(word.startswith(SHARED) for word in order.command) else ()
+    if not str(runtime).isprintable():
+        raise KeeperError("XDG_RUNTIME_DIR: take out the line end or other control character")
     writes = (*order.folders, runtime, *tmp)
     return UNIT_TEXT.substitute(
         marker=MARKER,
@@ -154,7 +165,7 @@ def unit(order: Order, version: int, runtime: Path, *, users: bool) -> str:
         ),
         command=command_line(order.command),
         backoff=BACKOFF if version >= 254 else CONSTANT,
-        credentials=_plain(str(runtime / "credentials" / UNIT)),
+        credentials=str(runtime / "credentials" / UNIT),
         users="PrivateUsers=yes\n" if users else "",
         # One that is not there is left out: the proxy may be told to write elsewhere.
         writes=" ".join(quote(f"-{folder}") for folder in writes),
@@ -177,10 +188,6 @@ def quote(text: str) -> str:
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def command_in(text: str) -> str:
