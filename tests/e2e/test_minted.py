@@ -285,6 +285,7 @@ def test_token_requests_go_through_mitmproxys_own_upstream_proxy(world: World) -
             mode=f"upstream:{outer.url}",
             trust=outer.ca,
             env={"SSL_CERT_FILE": str(outer.ca)},
+            own_ca=True,
         )
         assert world.client(proxy).get(upstream.url("/")).status_code == 200
         assert server.requests == 1

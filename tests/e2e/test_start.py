@@ -96,7 +96,6 @@ def test_a_mistyped_option_stops_the_start(
 
 def test_mistyped_options_in_mitmproxys_own_file(world: World) -> None:
     proxy = world.make_proxy(pool(["a.test"]))
-    proxy.folder.mkdir()
     config = proxy.folder / "config.yaml"
     config.write_text(
         "rotate_cooldown: abc\nrotate_allow_clients: 10.0.0.0/8\nrotate_fail: {a: b}\n"

@@ -79,11 +79,14 @@ class World:
         *pools: Mapping[str, Any],
         options: Mapping[str, str | Sequence[str]] | None = None,
         trust: Path | None = None,
+        own_ca: bool = False,
         **more: Any,
     ) -> Proxy:
+        """With `own_ca` its CA is no other proxy's."""
         self._proxies += 1
         folder = self.folder / f"proxy-{self._proxies}"
-        shutil.copytree(made_once(self.authority), folder, dirs_exist_ok=True)
+        if not own_ca:
+            shutil.copytree(made_once(self.authority), folder)
         chosen: dict[str, str | Sequence[str]] = dict(options or {})
         if pools:
             chosen["rotate_secrets"] = str(self.secrets(*pools, name=f"{folder.name}.json"))
