@@ -38,7 +38,7 @@ secrets *ARGS: _venv
 test *ARGS: _venv
     @{{ bin }}/python -m pytest --numprocesses auto --dist worksteal "$@"
 
-# Fuzz with 50 times the examples of `just test`, each time others (FUZZ=N: N times; some minutes)
+# Fuzz with 100 times the examples of `just test`, each time others (FUZZ=N: N times; some minutes)
 [no-exit-message]
 fuzz *ARGS: _venv
     @FUZZ="${FUZZ:-50}" {{ bin }}/python -m pytest --numprocesses auto --dist worksteal --hypothesis-show-statistics tests/fuzz "$@"

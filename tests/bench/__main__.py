@@ -204,22 +204,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="just bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10, help="fresh processes per row")
     parser.add_argument("--bursts", type=int, default=6, help="seconds per side and round")
-    parser.add_argument("--only", default="", help="rows whose name has this text")
+    parser.add_argument("--only", action="append", help="rows whose name has this text")
     parser.add_argument("--events", type=int, default=200, help="samples of a first event")
     parser.add_argument("--json", action="store_true", help="print the outcome for programs")
     options = parser.parse_args()
     if missing := [name for name in ("nginx", "wrk") if not shutil.which(name)]:
         print(f"just bench needs {' and '.join(missing)}: apt-get install nginx-light wrk")
         return 2
-    pairs = [pair for pair in PAIRS if options.only in pair.name]
-    rows = len(pairs) + (options.only in through.NAME)
+    only = options.only or [""]
+    pairs = [pair for pair in PAIRS if any(text in pair.name for text in only)]
+    with_tunnels = any(text in through.NAME for text in only)
+    rows = len(pairs) + with_tunnels
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("measuring", total=rows * options.rounds + 1)
         outcomes = [
             compare(pair, options.rounds, options.bursts, lambda: progress.advance(task))
             for pair in pairs
         ]
-        if options.only in through.NAME:
+        if with_tunnels:
             step = partial(progress.advance, task)
             outcomes.append(tunnels(options.rounds, options.bursts, step))
         event = first_event(options.events)

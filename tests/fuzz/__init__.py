@@ -11,9 +11,9 @@ TIMES = int(os.environ.get("FUZZ", "0"))
 
 
 def examples(few: int) -> settings:
-    """So many examples, or as many times as many as the environment variable FUZZ says."""
+    """Half as many examples, or as many times as many as the environment variable FUZZ says."""
     return settings(
-        max_examples=few * (TIMES or 1),
+        max_examples=few * TIMES or max(10, few // 2),
         derandomize=not TIMES,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],  # the machine may be busy
