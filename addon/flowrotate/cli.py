@@ -86,7 +86,7 @@ def serve(
     options: tuple[str, ...],
     **more: Any,
 ) -> None:
-    """Run the proxy without a face: for daily use, as this machine's proxy.
+    """Run the proxy for daily use: headless, on loopback.
 
     What is in no pool passes undecrypted. SIGHUP reads the secrets file again, SIGTERM and Ctrl-C
     let what is under way finish, for up to 10 s.

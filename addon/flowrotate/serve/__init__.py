@@ -1,1 +1,1 @@
-"""`flow-rotate serve`: mitmproxy with the addon and without a face, for daily use."""
+"""`flow-rotate serve`: mitmproxy with the addon, headless, for daily use."""
