@@ -340,7 +340,9 @@ def test_signals_are_as_they_were(machine: Machine, developer: Developer) -> Non
     plain = subprocess.run(
         ["grep", "SigIgn", "/proc/self/status"], capture_output=True, text=True, check=True
     )
-    assert ran.stdout == plain.stdout
+    # The classic ones: what the C library does with those behind is its own.
+    masks = [int(text.split()[1], 16) & 0x7FFF_FFFF for text in (ran.stdout, plain.stdout)]
+    assert masks[0] == masks[1]
 
 
 def test_its_log_is_in_a_file(world: World, developer: Developer) -> None:
