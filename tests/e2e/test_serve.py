@@ -24,6 +24,7 @@ import httpx
 import pytest
 
 from flowrotate.demo.upstream import Reply, Request, json_reply
+from flowrotate.machine.proxies import answers
 
 from .developer import CLI, Developer, Served
 from .world import World, bearers, forms, pool, trusting
@@ -136,6 +137,8 @@ def test_what_is_under_way_finishes(world: World, developer: Developer, by: sign
         began = time.monotonic()
         served.process.send_signal(by)
         served.wait_for("ending: up to 10 s")
+        _until(lambda: not answers(served.url))
+        assert not waiting.done()
         assert waiting.result().status_code == 200
         assert waiting.result().headers["connection"] == "close"
         assert served.wait() == 0
